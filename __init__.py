@@ -1,0 +1,74 @@
+"""mmf: offline feature extraction and lightweight multimodal fusion for video.
+
+Stage one (`mmf.extract`) turns media files into rows of features with times in seconds. The
+store (`mmf.store`) keeps them. Stage two (`mmf.fuse`) trains small fusion models on them. The two
+stages share the store and nothing else; they meet in `mmf.cli`.
+
+Shapes are written with one legend of letters throughout:
+
+==========  ====================================================
+``B``       videos (items) in a batch
+``T``       steps in time
+``M``       modalities
+``N``       tokens
+``D``       feature size
+``H``       hidden size
+``C``       classes
+``h w``     pixels, height and width
+==========  ====================================================
+"""
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__version__ = "0.1.0"
+
+
+class MmfError(Exception):
+    """The root of every error that mmf raises on purpose; its text is one sentence for a user."""
+
+
+class UnknownName(MmfError, KeyError):
+    """A name that no table has; the text suggests near ones and lists what exists."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would show the repr
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
+    """The error for `name`, which is none of the `known` names of its `kind`."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return UnknownName(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
+
+
+class Registry(Mapping[str, str]):
+    """A static table from a name to the place of its code, ``module:attribute``.
+
+    A name is ``name`` or ``name:variant``; the variant is the code's own affair. Only the module
+    of the name asked for is imported, so the heavy libraries of the others stay unloaded.
+    """
+
+    def __init__(self, kind: str, places: Mapping[str, str]):
+        self.kind = kind
+        self._places = dict(places)
+
+    def __getitem__(self, name: str) -> str:
+        return self._places[name]
+
+    def __iter__(self) -> Any:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def load(self, name: str) -> Any:
+        """The class or function called `name`, its variant left out; UnknownName if there is none."""
+        base = name.partition(":")[0]
+        if base not in self._places:
+            raise unknown(self.kind, base, self._places)
+        module, _, attribute = self._places[base].partition(":")
+        return getattr(importlib.import_module(module), attribute)
