@@ -1,0 +1,17 @@
+"""The feature store: the only thing that the two stages share."""
+
+from mmf.store.batch import Batch
+from mmf.store.catalog import Item
+from mmf.store.feature import FeatureSpec, Media, Outcome, RecipeMismatch, Track
+from mmf.store.reader import FeatureStore
+
+__all__ = [
+    "Batch",
+    "FeatureSpec",
+    "FeatureStore",
+    "Item",
+    "Media",
+    "Outcome",
+    "RecipeMismatch",
+    "Track",
+]

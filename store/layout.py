@@ -1,0 +1,252 @@
+"""The files of a store, and the two ways in which one comes to be.
+
+::
+
+    feats/
+      mmf.json                              format and version
+      features.zarr/                        a pure Zarr v3 group, nothing else inside
+        zarr.json
+        rgb/zarr.json                       one array (rows, *shape) per feature
+        rgb/c.<slot>.0                      one uncompressed shard per slot
+      log/<key>.<digest>.parquet            commit records: a row exists once a record names it
+      features/<name>/<n>.json              the feature's spec, array and geometry; the highest n stands
+      catalog/<kind>/<name>/<n>.json        names the table that stands: videos, labels or splits
+      catalog/<kind>/<name>/<digest>.parquet
+      tmp/                                  what is being written
+
+Committed files are never changed. They are written beside, fsynced, and get their name by `link`,
+which is exclusive: of two writers one wins and the other looks again. A file's digest is in its name, or
+in the file itself (JSON), or in the record that names it (shards), so that `verify` can check every
+byte.
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmf import MmfError
+from mmf.store.feature import FeatureSpec
+
+FORMAT = {"format": "mmf-feature-store", "version": 1}
+CHUNK_BYTES = 1 << 20
+CHUNKS_PER_SLOT = 256
+GROUP = "features.zarr"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """How the rows of one array lie in chunks and slots; fixed when the feature is created."""
+
+    rows_per_chunk: int
+    chunks_per_slot: int = CHUNKS_PER_SLOT
+
+    @classmethod
+    def of(cls, spec: FeatureSpec) -> "Geometry":
+        """Chunks of about 1 MiB, 256 of them in a slot."""
+        return cls(rows_per_chunk=max(1, CHUNK_BYTES // spec.row_bytes))
+
+    @property
+    def slot_rows(self) -> int:
+        """The most rows that one slot holds."""
+        return self.rows_per_chunk * self.chunks_per_slot
+
+
+def digest(data: bytes) -> str:
+    """The first 32 hexadecimal digits of the sha256, as used in file names."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def json_bytes(value: Any) -> bytes:
+    """One way to write JSON, so that equal values are equal bytes."""
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+def write_new(tmp: Path, data: bytes) -> Path:
+    """Write `data` to a fresh file in the folder `tmp`, down to the disk."""
+    path = tmp / f"{uuid.uuid4().hex}.part"
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return path
+
+
+def place(part: Path, target: Path) -> bool:
+    """Give a finished file its name; False where the name is taken (the part is kept)."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        return False
+    part.unlink()
+    sync_folder(target.parent)
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's entries durable."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def publish(folder: Path, tmp: Path, value: Any, *, after: int) -> bool:
+    """Write version `after` + 1 of what `folder` names; False where another writer was first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = write_new(tmp, json_bytes({"digest": digest(json_bytes(value)), "value": value}))
+    won = place(part, folder / f"{after + 1:06d}.json")
+    if not won:
+        part.unlink()
+    return won
+
+
+def current(folder: Path) -> tuple[int, Any]:
+    """The number and the value of the version that stands; (0, None) where there is none."""
+    newest = max(folder.glob("*.json"), default=None)
+    if newest is None:
+        return 0, None
+    return int(newest.stem), read_sealed(newest)
+
+
+def read_sealed(path: Path) -> Any:
+    """The value of a file that `publish` wrote; MmfError where a byte of it has changed."""
+    data = path.read_bytes()
+    try:
+        sealed = json.loads(data)
+        whole = (
+            json_bytes(sealed) == data and digest(json_bytes(sealed["value"])) == sealed["digest"]
+        )
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise MmfError(
+            f"{str(path)!r} is damaged: its digest does not match. Restore it from a copy."
+        )
+    return sealed["value"]
+
+
+def array_json(spec: FeatureSpec, geometry: Geometry, rows: int) -> bytes:
+    """The Zarr v3 metadata of a feature's array holding `rows` rows."""
+    little: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+    body = {"name": "bytes"} if spec.dtype == "uint8" else little
+    shape = list(spec.shape)
+    attributes: dict[str, Any] = {"mmf": spec.to_json()}
+    if spec.dtype == "uint8":  # CF: xarray turns codes into numbers by itself
+        attributes["scale_factor"], attributes["add_offset"] = spec.scale_offset
+    return json_bytes(
+        {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": [rows, *shape],
+            "data_type": spec.dtype,
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": [geometry.slot_rows, *shape]},
+            },
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+            "fill_value": 0 if spec.dtype in ("uint8", "int32") else 0.0,
+            "codecs": [
+                {
+                    "name": "sharding_indexed",
+                    "configuration": {
+                        "chunk_shape": [geometry.rows_per_chunk, *shape],
+                        "codecs": [body],
+                        "index_codecs": [little, {"name": "crc32c"}],
+                        "index_location": "end",
+                    },
+                }
+            ],
+            "dimension_names": [
+                f"{spec.name}_row",
+                *(f"{spec.name}_{i}" for i in range(len(shape))),
+            ],
+            "attributes": attributes,
+        }
+    )
+
+
+def group_json() -> bytes:
+    """The Zarr v3 metadata of the group of all features."""
+    return json_bytes({"zarr_format": 3, "node_type": "group", "attributes": {}})
+
+
+def shard_name(slot: int, spec: FeatureSpec) -> str:
+    """The file of a slot in its array's folder: ``c.<slot>`` and a zero for each row dimension."""
+    return ".".join(["c", str(slot), *("0" for _ in spec.shape)])
+
+
+def next_slot(array: Path) -> int:
+    """One more than the highest slot there is in the array's folder."""
+    taken = (int(p.name.split(".")[1]) for p in array.glob("c.*"))
+    return max(taken, default=-1) + 1
+
+
+def grow(array: Path, tmp: Path, spec: FeatureSpec, geometry: Geometry, rows: int) -> None:
+    """Raise the array's length in its Zarr metadata to at least `rows`.
+
+    Only other tools read the length; which rows exist is the log's affair.
+    """
+    with _alone_in(array):
+        if array_rows(array) < rows:
+            os.replace(write_new(tmp, array_json(spec, geometry, rows)), array / "zarr.json")
+
+
+def array_rows(array: Path) -> int:
+    """The array's length in its Zarr metadata."""
+    return int(json.loads((array / "zarr.json").read_bytes())["shape"][0])
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other writers of this machine out of `folder`, where the system can do that."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def create(root: Path) -> None:
+    """Make the folders and fixed files of an empty store; nothing happens to an existing one."""
+    if root.exists() and not (root / "mmf.json").exists() and any(root.iterdir()):
+        known = {"tmp", "log", "catalog", "features", GROUP}  # a kill while it was being made
+        if strange := sorted({p.name for p in root.iterdir()} - known):
+            raise MmfError(
+                f"{str(root)!r} is not a feature store and is not empty (it holds {strange[0]!r}). "
+                "Choose another --store."
+            )
+    for folder in ("tmp", "log", "catalog", "features", GROUP):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for path, data in (
+        (root / GROUP / "zarr.json", group_json()),
+        (root / "mmf.json", json_bytes(FORMAT)),
+    ):
+        if not path.exists():
+            part = write_new(root / "tmp", data)
+            if not place(part, path):
+                part.unlink()
+
+
+def check(root: Path) -> None:
+    """Raise MmfError unless `root` is a store that this version reads."""
+    try:
+        found = json.loads((root / "mmf.json").read_bytes())
+    except FileNotFoundError:
+        raise MmfError(
+            f"there is no feature store at {str(root)!r}. `mmf extract` makes one; --store names it."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise MmfError(f"the store {str(root)!r} cannot be read: mmf.json: {error}.") from error
+    if found != FORMAT:
+        raise MmfError(f"the store {str(root)!r} is {found}; this version of mmf reads {FORMAT}.")

@@ -1,0 +1,96 @@
+"""One append-only shard: rows in, footer last, exact byte ranges out.
+
+The body of an uncompressed Zarr v3 shard whose inner chunks span whole rows *is* the array in C
+order, so rows are appended as they come and read by arithmetic. The footer is the shard's index,
+(offset, bytes) of each chunk as little-endian uint64 with 2^64 - 1 for a chunk that is not there,
+and its crc32c. The file equals, byte for byte, what zarr-python writes for the same rows with
+`write_empty_chunks=True`.
+"""
+
+import hashlib
+import os
+import uuid
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+from mmf.store.layout import Geometry
+
+_ABSENT = np.uint64(2**64 - 1)
+
+
+class SlotWriter:
+    """A shard being written under a temporary name."""
+
+    def __init__(self, tmp: Path, geometry: Geometry, row_bytes: int):
+        self.path = tmp / f"{uuid.uuid4().hex}.part"
+        self.rows = 0
+        self.slot: int | None = None  # its number, once the shard is placed
+        self.size_bytes = 0
+        self._geometry = geometry
+        self._row_bytes = row_bytes
+        self._sha256 = hashlib.sha256()
+        self._file = open(self.path, "xb", buffering=0)  # noqa: SIM115  closed by seal or discard
+
+    @property
+    def free_rows(self) -> int:
+        """How many more rows fit."""
+        return self._geometry.slot_rows - self.rows
+
+    def append(self, rows: np.ndarray) -> None:
+        """Add C-contiguous stored rows (n, *shape), n at most `free_rows`."""
+        self._write(memoryview(rows).cast("B") if rows.size else b"")
+        self.rows += len(rows)
+
+    def seal(self) -> None:
+        """Fill the last chunk, write the footer, and bring the file to the disk."""
+        chunk_rows = self._geometry.rows_per_chunk
+        self._write(bytes(-self.rows % chunk_rows * self._row_bytes))
+        self._write(footer(self._geometry, self._row_bytes, self.rows))
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    @property
+    def sha256(self) -> str:
+        """Digest of every byte written so far."""
+        return self._sha256.hexdigest()
+
+    def discard(self) -> None:
+        """Remove the file."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        self._sha256.update(view)
+        self.size_bytes += len(view)
+        while view:  # a raw write may be short
+            view = view[self._file.write(view) :]
+
+
+def footer(geometry: Geometry, row_bytes: int, rows: int) -> bytes:
+    """The shard index of a slot with its first `rows` rows written."""
+    chunk_bytes = geometry.rows_per_chunk * row_bytes
+    used = -(-rows // geometry.rows_per_chunk)
+    index = np.full((geometry.chunks_per_slot, 2), _ABSENT, dtype="<u8")
+    index[:used, 0] = np.arange(used, dtype=np.uint64) * np.uint64(chunk_bytes)
+    index[:used, 1] = chunk_bytes
+    data = index.tobytes()
+    return data + int(google_crc32c.value(data)).to_bytes(4, "little")
+
+
+def file_bytes(geometry: Geometry, row_bytes: int, rows: int) -> int:
+    """The size that a sealed slot with `rows` rows has."""
+    used = -(-rows // geometry.rows_per_chunk)
+    return used * geometry.rows_per_chunk * row_bytes + 16 * geometry.chunks_per_slot + 4
+
+
+def read_into(fd: int, target: np.ndarray, offset: int) -> None:
+    """Fill the C-contiguous `target` from byte `offset` of an open shard; EOFError if it ends."""
+    view = memoryview(target).cast("B")
+    while view:
+        n = os.preadv(fd, [view], offset)
+        if n == 0:
+            raise EOFError(f"the shard ends {len(view)} bytes early")
+        view, offset = view[n:], offset + n
