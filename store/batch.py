@@ -82,7 +82,7 @@ def _read(
     store: "FeatureStore", items: Sequence[Item], feature: str, max_steps: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     stored = store.stored(feature)
-    spans = store.spans(feature, items)  # (B, 3): position of the video, first row, rows
+    spans = stored.spans(items)  # (B, 3): position of the video, first row, rows
     lengths = spans[:, 2].astype(np.int32)
     if max_steps is not None:
         lengths = np.minimum(lengths, max_steps)
@@ -92,9 +92,9 @@ def _read(
         position, first, rows = (int(n) for n in spans[i])
         if rows > lengths[i]:  # evenly spaced, each the middle of its share
             every = np.empty((rows, *stored.spec.shape), dtype=stored.dtype)
-            store.read_rows(feature, position, first, every)
+            stored.read_rows(position, first, every)
             keep = ((np.arange(lengths[i]) + 0.5) * rows / lengths[i]).astype(np.int64)
             values[i, : lengths[i]] = every[keep]
         elif rows:
-            store.read_rows(feature, position, first, values[i, :rows])
+            stored.read_rows(position, first, values[i, :rows])
     return values, lengths

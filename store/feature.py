@@ -167,7 +167,8 @@ class Track:
         object.__setattr__(self, "times", times)
         if times.shape != (len(self.values),):
             raise MmfError(
-                f"video {self.video_id!r}: {len(self.values)} rows but times of shape {times.shape}."
+                f"video {self.video_id!r} has {len(self.values)} rows and times of shape "
+                f"{times.shape}; expected one time per row."
             )
         if not np.isfinite(times).all() or (np.diff(times) < 0).any():
             raise MmfError(f"video {self.video_id!r}: times must be finite and must not decrease.")
@@ -195,7 +196,8 @@ class Outcome:
     """What became of one video for one feature, where that is not rows.
 
     `skipped`: the stream is not there. `failed`: the video cannot be used. `reason` is a short
-    code (`not_media`, `no_such_stream`, `timeout`, …), `stage` where it showed (open, decode, embed).
+    code (`not_media`, `no_such_stream`, `timeout`, …), `stage` where it showed (open, decode,
+    embed).
     """
 
     video_id: str

@@ -9,14 +9,14 @@
         rgb/zarr.json                       one array (rows, *shape) per feature
         rgb/c.<slot>.0                      one uncompressed shard per slot
       log/<key>.<digest>.parquet            commit records: a row exists once a record names it
-      features/<name>/<n>.json              the feature's spec, array and geometry; the highest n stands
-      catalog/<kind>/<name>/<n>.json        names the table that stands: videos, labels or splits
+      features/<name>/<n>.json              spec, array and geometry; the highest n stands
+      catalog/<kind>/<name>/<n>.json        names the table of videos, labels or splits; likewise
       catalog/<kind>/<name>/<digest>.parquet
       tmp/                                  what is being written
 
 Committed files are never changed. They are written beside, fsynced, and get their name by `link`,
-which is exclusive: of two writers one wins and the other looks again. A file's digest is in its name, or
-in the file itself (JSON), or in the record that names it (shards), so that `verify` can check every
+which is exclusive: of two writers one wins and the other looks again. A file's digest is in its name
+(Parquet), in the file itself (JSON) or in the record that names it (shards): `verify` checks every
 byte.
 """
 
@@ -188,19 +188,22 @@ def next_slot(array: Path) -> int:
     return max(taken, default=-1) + 1
 
 
-def grow(array: Path, tmp: Path, spec: FeatureSpec, geometry: Geometry, rows: int) -> None:
-    """Raise the array's length in its Zarr metadata to at least `rows`.
+def grow(array: Path, tmp: Path, metadata: bytes) -> None:
+    """Put newer metadata in the place of an array's, unless its length is greater already.
 
-    Only other tools read the length; which rows exist is the log's affair.
+    Only other tools read it; which rows exist is the log's affair.
     """
     with _alone_in(array):
-        if array_rows(array) < rows:
-            os.replace(write_new(tmp, array_json(spec, geometry, rows)), array / "zarr.json")
+        old = (array / "zarr.json").read_bytes()
+        if old != metadata and _length(old) <= _length(metadata):
+            os.replace(write_new(tmp, metadata), array / "zarr.json")
 
 
-def array_rows(array: Path) -> int:
-    """The array's length in its Zarr metadata."""
-    return int(json.loads((array / "zarr.json").read_bytes())["shape"][0])
+def _length(metadata: bytes) -> int:
+    try:
+        return int(json.loads(metadata)["shape"][0])
+    except (ValueError, KeyError, TypeError, IndexError):
+        return 0  # damaged: anything is newer
 
 
 @contextmanager
@@ -244,7 +247,8 @@ def check(root: Path) -> None:
         found = json.loads((root / "mmf.json").read_bytes())
     except FileNotFoundError:
         raise MmfError(
-            f"there is no feature store at {str(root)!r}. `mmf extract` makes one; --store names it."
+            f"there is no feature store at {str(root)!r}. "
+            "`mmf extract` makes one; --store names another."
         ) from None
     except (OSError, ValueError) as error:
         raise MmfError(f"the store {str(root)!r} cannot be read: mmf.json: {error}.") from error

@@ -129,6 +129,25 @@ class Log:
             self._visible[array] = self._resolve(pa.concat_tables([empty, *parts]))
         return self._visible[array]
 
+    def length(self, array: str, slot_rows: int) -> int:
+        """The length of an array that covers every row in the log, the invisible ones too."""
+        length = 0
+        for table in self._columns:
+            rows = table.filter(
+                pc.and_(pc.equal(table["array"], array), pc.greater(table["rows"], 0))
+            )
+            slots, starts, n = (
+                rows[c].to_numpy().astype(np.int64) for c in ("slot", "start", "rows")
+            )
+            ends = slots * slot_rows + np.minimum(starts + n, slot_rows)
+            length = max(length, int(ends.max(initial=0)))
+            for i in np.flatnonzero(starts + n > slot_rows):
+                more = rows["more_slots"][int(i)].as_py()
+                last = int(starts[i] + n[i]) - len(more) * slot_rows
+                ends_of_more = [(s + 1) * slot_rows for s in more[:-1]]
+                length = max(length, *ends_of_more, more[-1] * slot_rows + last)
+        return length
+
     def times(self, array: str, position: int) -> np.ndarray:
         """Seconds of the rows of the video at `position` in `visible(array)`, float64 (T,)."""
         row = self.visible(array).slice(position, 1)

@@ -3,10 +3,7 @@
 import hashlib
 import logging
 import os
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -20,25 +17,10 @@ from mmf.store.batch import Batch, batches, epoch_order, fill
 from mmf.store.catalog import Catalog, Item, ItemKey
 from mmf.store.feature import FeatureSpec, RecipeMismatch, Track, differing_field
 from mmf.store.log import Log
-from mmf.store.slot import read_into
+from mmf.store.stored import StoredFeature
 from mmf.store.writer import Writer
 
 logger = logging.getLogger(__name__)
-_OPEN_SHARDS = 256  # file descriptors kept
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """A feature as the store holds it."""
-
-    spec: FeatureSpec
-    array: str  # its name in the Zarr group
-    geometry: layout.Geometry
-
-    @cached_property
-    def dtype(self) -> np.dtype:
-        """Of the stored rows, little-endian."""
-        return np.dtype(self.spec.dtype).newbyteorder("<")
 
 
 class FeatureStore:
@@ -58,9 +40,8 @@ class FeatureStore:
         self.path = Path(path)
         layout.check(self.path)
         self.catalog = Catalog(self.path)
-        self._stored: dict[str, Stored] = {}
-        self._shards: OrderedDict[Path, int] = OrderedDict()
         self._log = Log(self.path)
+        self._stored: dict[str, StoredFeature] = {}
         self._load_features()
 
     @classmethod
@@ -72,15 +53,10 @@ class FeatureStore:
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.path)!r}, features={sorted(self.features)})"
 
-    def __del__(self) -> None:
-        for fd in getattr(self, "_shards", {}).values():
-            os.close(fd)
-
     def refresh(self) -> None:
         """Show what others have committed since."""
-        self._load_features()
         self._log.refresh()
-        self.__dict__.pop("_positions", None)
+        self._load_features()
 
     # features
 
@@ -89,7 +65,7 @@ class FeatureStore:
         """Spec of every feature, by name."""
         return {name: stored.spec for name, stored in self._stored.items()}
 
-    def stored(self, feature: str) -> Stored:
+    def stored(self, feature: str) -> StoredFeature:
         """Where and how the feature lies; UnknownName if there is none."""
         if feature not in self._stored:
             raise unknown("feature", feature, self._stored)
@@ -108,6 +84,7 @@ class FeatureStore:
             self._refuse_another_recipe(old, spec)
             self._warn_of_another_environment(old, spec)
             self._load_features()
+            self.stored(spec.name).grow()  # a kill may have come between a record and this
             return old
         array = spec.name if number == 0 else f"{spec.name}.{number + 1}"
         geometry = layout.Geometry.of(spec)
@@ -117,7 +94,7 @@ class FeatureStore:
         if not layout.place(part, home / "zarr.json"):
             # left by a kill between here and `publish`, or another writer's: it holds no rows yet
             os.replace(part, home / "zarr.json")
-        value = {"spec": spec.to_json(), "array": array, **vars(geometry)}
+        value = {"spec": spec.to_json(), "array": array, "geometry": vars(geometry)}
         if not layout.publish(folder, self.path / "tmp", value, after=number):
             return self.create_feature(spec)  # another writer was first: the same recipe?
         self.refresh()
@@ -138,15 +115,9 @@ class FeatureStore:
     def _load_features(self) -> None:
         for folder in sorted((self.path / "features").iterdir()):
             _, value = layout.current(folder)
-            if value is not None:
-                self._stored[folder.name] = Stored(
-                    spec=FeatureSpec.from_json(value["spec"]),
-                    array=value["array"],
-                    geometry=layout.Geometry(
-                        rows_per_chunk=value["rows_per_chunk"],
-                        chunks_per_slot=value["chunks_per_slot"],
-                    ),
-                )
+            known = self._stored.get(folder.name)
+            if value is not None and (known is None or known.array != value["array"]):
+                self._stored[folder.name] = StoredFeature(self.path, self._log, value)
 
     # writing
 
@@ -206,38 +177,42 @@ class FeatureStore:
         """The classes of a label set, in the order of their numbers."""
         return self.catalog.labels(name)[1]
 
-    def outcomes(self, feature: str) -> pa.Table:
-        """What became of each video for a feature; columns of `mmf.store.log.SCHEMA`."""
-        return self._log.visible(self.stored(feature).array)
-
     def state(self, feature: str) -> dict[str, str]:
         """done, skipped or failed, by video."""
-        table = self.outcomes(feature)
+        table = self.stored(feature).outcomes
         return dict(zip(table["video_id"].to_pylist(), table["status"].to_pylist(), strict=True))
 
     def videos(self) -> pa.Table:
-        """Every video: its id, its status per feature, the columns of its manifest."""
-        table = self.catalog.videos()
-        ids = {*table["video_id"].to_pylist(), *self.catalog.splits("default")}
+        """Every video: id, split, labels, status per feature, the columns of its manifest.
+
+        Labels and splits are those called "default", labels of whole videos only.
+        """
+        table, splits = self.catalog.videos(), self.catalog.splits("default")
+        labels = self._whole_labels()
+        ids = {*table["video_id"].to_pylist(), *splits, *labels}
         states = {f: self.state(f) for f in self.features}
-        rows = pa.table({"video_id": sorted(ids.union(*states.values()))})
-        for feature, state in states.items():
-            statuses = [state.get(v) for v in rows["video_id"].to_pylist()]
-            rows = rows.append_column(feature, pa.array(statuses, pa.string()))
+        known = sorted(ids.union(*states.values()))
+        columns = {"split": splits, "labels": labels, **states}
+        rows = pa.table(
+            {"video_id": known, **{c: [of.get(v) for v in known] for c, of in columns.items()}}
+        )
         at = pc.index_in(rows["video_id"], table["video_id"])
-        for name in table.column_names[1:]:
+        for name in table.column_names:
             if name not in rows.column_names:
                 rows = rows.append_column(name, pc.take(table[name], at))
-        if "split" not in rows.column_names:
-            splits = self.catalog.splits("default")
-            column = pa.array([splits.get(v) for v in rows["video_id"].to_pylist()], pa.string())
-            rows = rows.append_column("split", column)
         return rows
+
+    def _whole_labels(self) -> dict[str, list[str]]:
+        if "default" not in self.label_sets:
+            return {}
+        classes = self.classes()
+        whole = (i for i in self.items() if i.start is None)
+        return {i.video_id: [classes[c] for c in i.labels] for i in whole}
 
     def failures(self) -> pa.Table:
         """Videos that could not be used: video_id, feature, reason, stage, message, attempts."""
         names = ["video_id", "feature", "reason", "stage", "message", "attempts"]
-        parts = [self.outcomes(f) for f in sorted(self.features)]
+        parts = [self.stored(f).outcomes for f in sorted(self.features)]
         parts = [p.filter(pc.equal(p["status"], "failed")).select(names) for p in parts]
         return (
             pa.concat_tables(parts)
@@ -278,7 +253,7 @@ class FeatureStore:
         """Every video that has rows of any of the features, labelled or not, as a whole item."""
         ids: set[str] = set()
         for feature in features or self.features:
-            table = self.outcomes(feature)
+            table = self.stored(feature).outcomes
             ids.update(table.filter(pc.greater(table["rows"], 0))["video_id"].to_pylist())
         return [Item(video_id=v) for v in sorted(ids)]
 
@@ -289,7 +264,7 @@ class FeatureStore:
             return np.ones(len(ids), dtype=bool)
         found = []
         for feature in features:
-            table = self.outcomes(feature)
+            table = self.stored(feature).outcomes
             some = table.filter(pc.greater(table["rows"], 0))["video_id"]
             found.append(pc.is_in(ids, some).to_numpy(zero_copy_only=False))
         return np.all(found, axis=0) if require == "all" else np.any(found, axis=0)
@@ -297,18 +272,11 @@ class FeatureStore:
     # reading
 
     def read(self, feature: str, video_id: str) -> Track:
-        """The rows of one video: values float32 (int32 stays), times in seconds."""
-        stored = self.stored(feature)
-        position = self._position(feature).get(video_id)
-        if position is None or self.outcomes(feature)["status"][position].as_py() != "done":
-            raise MmfError(
-                f"video {video_id!r} has no rows of feature {feature!r}{self._why(feature, video_id)}."
-            )
-        rows = self.outcomes(feature)["rows"][position].as_py()
-        values = np.empty((rows, *stored.spec.shape), dtype=stored.dtype)
-        self.read_rows(feature, position, 0, values)
-        times = self._log.times(stored.array, position)
-        return Track(video_id=video_id, values=stored.spec.decode(values), times=times)
+        """The rows of one video: values float32 (int32 stays), times in seconds.
+
+        Raises MmfError where it has none, with the reason.
+        """
+        return self.stored(feature).read(video_id)
 
     def batch(
         self,
@@ -351,79 +319,6 @@ class FeatureStore:
         left = items[start_batch * batch_size :]
         return batches(self, left, features, size=batch_size, classes=classes, max_steps=max_steps)
 
-    def spans(self, feature: str, items: Sequence[Item]) -> np.ndarray:
-        """Int64 (B, 3): position of the item's video in `outcomes`, first row, number of rows.
-
-        An interval has the rows whose times lie in [start, end); where none does, the row that
-        was current at its start.
-        """
-        positions, rows = self._position(feature), self._rows(feature)
-        spans = np.zeros((len(items), 3), dtype=np.int64)
-        for i, item in enumerate(items):
-            position = positions.get(item.video_id)
-            if position is None:
-                continue
-            spans[i] = position, 0, rows[position]
-            if item.start is not None and rows[position]:
-                spans[i, 1:] = self._interval(feature, position, item)
-        return spans
-
-    def _interval(self, feature: str, position: int, item: Item) -> tuple[int, int]:
-        times = self._log.times(self.stored(feature).array, position)
-        first, last = (int(n) for n in np.searchsorted(times, [item.start, item.end]))
-        rate = self.stored(feature).spec.rate
-        if first == last and first > 0 and rate and item.start < times[first - 1] + 1 / rate:  # type: ignore[operator]
-            first -= 1
-        return first, last - first
-
-    def read_rows(self, feature: str, position: int, first: int, target: np.ndarray) -> None:
-        """Fill `target` with stored rows of the video at `position`, from its row `first` on."""
-        stored = self.stored(feature)
-        row = self.outcomes(feature).slice(position, 1)
-        slots = [row["slot"][0].as_py(), *(row["more_slots"][0].as_py() or ())]
-        start = row["start"][0].as_py() + first
-        done = 0
-        for slot in slots:
-            n = min(len(target) - done, stored.geometry.slot_rows - start)
-            if n > 0:
-                fd = self._shard(stored, slot)
-                read_into(fd, target[done : done + n], start * stored.spec.row_bytes)
-                done += n
-            start = max(0, start - stored.geometry.slot_rows)
-
-    def _shard(self, stored: Stored, slot: int) -> int:
-        path = self.path / layout.GROUP / stored.array / layout.shard_name(slot, stored.spec)
-        if path not in self._shards:
-            try:
-                self._shards[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                raise MmfError(
-                    f"the store {str(self.path)!r} has lost {str(path)!r}. Restore it from a copy."
-                ) from None
-            if len(self._shards) > _OPEN_SHARDS:
-                os.close(self._shards.popitem(last=False)[1])
-        self._shards.move_to_end(path)
-        return self._shards[path]
-
-    def _position(self, feature: str) -> dict[str, int]:
-        return self._positions.setdefault(
-            feature, {v: i for i, v in enumerate(self.outcomes(feature)["video_id"].to_pylist())}
-        )
-
-    @cached_property
-    def _positions(self) -> dict[str, dict[str, int]]:
-        return {}
-
-    def _rows(self, feature: str) -> np.ndarray:
-        return self.outcomes(feature)["rows"].to_numpy()
-
-    def _why(self, feature: str, video_id: str) -> str:
-        position = self._position(feature).get(video_id)
-        if position is None:
-            return ""
-        row = self.outcomes(feature).slice(position, 1).to_pylist()[0]
-        return f" ({row['status']}: {row['reason']})"
-
     # identity
 
     def snapshot(self) -> str:
@@ -434,13 +329,13 @@ class FeatureStore:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def content_hash(self) -> str:
-        """A hash of the visible rows and outcomes, whatever their order on disk or their commits."""
+        """A hash of the visible rows and outcomes, whatever commits they came in."""
         total = hashlib.sha256()
-        for feature in sorted(self.features):
-            table, array = self.outcomes(feature), self.stored(feature).array
-            total.update(f"{feature}\0{self.features[feature].fingerprint}\n".encode())
-            for position, row in enumerate(table.to_pylist()):
-                times = self._log.times(array, position) if row["rows"] else np.empty(0)
+        for name in sorted(self.features):
+            feature = self.stored(name)
+            total.update(f"{name}\0{feature.spec.fingerprint}\n".encode())
+            for position, row in enumerate(feature.outcomes.to_pylist()):
+                times = feature.times(position) if row["rows"] else np.empty(0)
                 fields = [row[c] for c in ("video_id", "status", "reason", "rows", "crc32c")]
                 total.update(f"{fields!r}{hashlib.sha256(times.tobytes()).hexdigest()}\n".encode())
         return total.hexdigest()

@@ -40,7 +40,7 @@ class SlotWriter:
 
     def append(self, rows: np.ndarray) -> None:
         """Add C-contiguous stored rows (n, *shape), n at most `free_rows`."""
-        self._write(memoryview(rows).cast("B") if rows.size else b"")
+        self._write(memoryview(rows.data).cast("B") if rows.size else b"")
         self.rows += len(rows)
 
     def seal(self) -> None:
@@ -88,7 +88,7 @@ def file_bytes(geometry: Geometry, row_bytes: int, rows: int) -> int:
 
 def read_into(fd: int, target: np.ndarray, offset: int) -> None:
     """Fill the C-contiguous `target` from byte `offset` of an open shard; EOFError if it ends."""
-    view = memoryview(target).cast("B")
+    view = memoryview(target.data).cast("B")
     while view:
         n = os.preadv(fd, [view], offset)
         if n == 0:

@@ -1,4 +1,4 @@
-"""Find a file of weights and pin it by its sha256. Loading the tensors is each stage's own affair."""
+"""Find a file of weights and pin it by its sha256; each stage loads the tensors itself."""
 
 import functools
 import hashlib

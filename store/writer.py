@@ -15,7 +15,8 @@ from mmf.store.feature import Media, Outcome, Track
 from mmf.store.slot import SlotWriter
 
 if TYPE_CHECKING:
-    from mmf.store.reader import FeatureStore, Stored
+    from mmf.store.reader import FeatureStore
+    from mmf.store.stored import StoredFeature
 
 
 class Writer:
@@ -92,8 +93,11 @@ class Writer:
             row["slot"] = writers[0].slot if writers else 0
             row["more_slots"] = [w.slot for w in writers[1:]] or None
         log.write_record(self._store.path, self._rows, shards)
+        touched = [f for f, writers in self._slots.items() if writers]
         self._clear()
         self._store.refresh()
+        for feature in touched:
+            self._store.stored(feature).grow()
 
     def discard(self) -> None:
         """Drop what was not committed."""
@@ -124,7 +128,7 @@ class Writer:
         self._rows.append(row)
         self._places.append(places)
 
-    def _append(self, stored: "Stored", rows: np.ndarray) -> tuple[list[SlotWriter], int]:
+    def _append(self, stored: "StoredFeature", rows: np.ndarray) -> tuple[list[SlotWriter], int]:
         writers = self._slots.setdefault(stored.spec.name, [])
         if not writers or (len(rows) and not writers[-1].free_rows):
             writers.append(self._open(stored))
@@ -138,10 +142,10 @@ class Writer:
         writers[-1].append(rows)
         return writers[first:], start
 
-    def _open(self, stored: "Stored") -> SlotWriter:
+    def _open(self, stored: "StoredFeature") -> SlotWriter:
         return SlotWriter(self._store.path / "tmp", stored.geometry, stored.spec.row_bytes)
 
-    def _place(self, stored: "Stored", writers: list[SlotWriter]) -> list[log.Shard]:
+    def _place(self, stored: "StoredFeature", writers: list[SlotWriter]) -> list[log.Shard]:
         """Give the slots of one feature their numbers, which nobody else can have."""
         folder = self._store.path / layout.GROUP / stored.array
         slot = layout.next_slot(folder)
@@ -153,6 +157,4 @@ class Writer:
             writer.slot = slot
             name = f"{stored.array}/{layout.shard_name(slot, stored.spec)}"
             shards.append(log.Shard(name=name, size_bytes=writer.size_bytes, sha256=writer.sha256))
-        rows = slot * stored.geometry.slot_rows + writers[-1].rows
-        layout.grow(folder, self._store.path / "tmp", stored.spec, stored.geometry, rows)
         return shards
