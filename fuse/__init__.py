@@ -1,0 +1,55 @@
+"""Stage two: small fusion models on stored features; trained, evaluated and asked for predictions.
+
+The tables of what lies in this folder stand here; those of aggregators and fusions in theirs.
+Importing this loads no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mmf import Registry
+
+if TYPE_CHECKING:
+    from mmf.fuse.config import TrainConfig
+    from mmf.fuse.evaluate import evaluate
+    from mmf.fuse.predict import predict
+    from mmf.fuse.run import load
+    from mmf.fuse.train import Interrupted, train
+
+__all__ = ["Interrupted", "TrainConfig", "evaluate", "load", "predict", "train"]
+
+HEADS = Registry(
+    "head",
+    {"logistic": "mmf.fuse.heads:Logistic", "moe": "mmf.fuse.heads:MixtureOfExperts"},
+)
+LOSSES = Registry(
+    "loss",
+    {"bce": "mmf.fuse.losses:binary_cross_entropy", "ce": "mmf.fuse.losses:cross_entropy"},
+)
+METRICS = Registry(
+    "metric",
+    {
+        "gap@20": "mmf.fuse.metrics:gap",
+        "map@20": "mmf.fuse.metrics:mean_average_precision",
+        "map": "mmf.fuse.metrics:mean_average_precision_full",
+        "perr": "mmf.fuse.metrics:perr",
+        "hit@1": "mmf.fuse.metrics:hit_at_one",
+        "accuracy": "mmf.fuse.metrics:accuracy",
+        "mean_class_accuracy": "mmf.fuse.metrics:mean_class_accuracy",
+    },
+)
+
+_PLACES = {
+    "Interrupted": "train",
+    "TrainConfig": "config",
+    "evaluate": "evaluate",
+    "load": "run",
+    "predict": "predict",
+    "train": "train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'mmf.fuse' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"mmf.fuse.{_PLACES[name]}"), name)

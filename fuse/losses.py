@@ -1,0 +1,37 @@
+"""The losses, from logits; labels that are not rated count nowhere."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+
+def binary_cross_entropy(
+    logits: Float[Tensor, "B C"], labels: Float[Tensor, "B C"], rated: Bool[Tensor, "B C"]
+) -> Float[Tensor, ""]:
+    """The sum over the rated classes of the binary cross entropy, averaged over the items.
+
+    As google/youtube-8m's CrossEntropyLoss, without its 1e-5. A mean over classes would be C times
+    smaller: learning rates from code that takes one do not transfer.
+    """
+    each = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    return each.masked_fill(~rated, 0).sum() / max(len(logits), 1)
+
+
+def cross_entropy(
+    logits: Float[Tensor, "B C"], labels: Float[Tensor, "B C"], rated: Bool[Tensor, "B C"]
+) -> Float[Tensor, ""]:
+    """``-sum_c y_c log softmax(logits)_c`` over the rated classes, mean over labelled items.
+
+    y is divided by its sum, so an item of several labels has them in equal parts.
+    """
+    labels = labels * rated
+    total = labels.sum(1, keepdim=True)
+    log_p = logits.masked_fill(~rated, torch.finfo(logits.dtype).min).log_softmax(1)
+    each = -(labels / total.clamp_min(1) * log_p).sum(1)
+    return each.sum() / (total > 0).sum().clamp_min(1)
+
+
+def probabilities(logits: Float[Tensor, "B C"], loss: str) -> Float[Tensor, "B C"]:
+    """What the logits of a network trained with `loss` say: softmax for ce, sigmoid for bce."""
+    return logits.softmax(1) if loss == "ce" else logits.sigmoid()

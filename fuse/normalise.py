@@ -1,0 +1,65 @@
+"""What is done to each row of a feature before anything is learned from it.
+
+``standardise``: ``(x - mean) / sd`` of each dimension, from the rows of the training split only;
+features of hand-made descriptors have dimensions of very different scales. ``l2``: every row to
+length 1, as YouTube-8M does to its frames; as TensorFlow, the squared length is clamped at 1e-12.
+Rows that are not there come out as exact zeros, whatever was in them.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+class Normalise(nn.Module):
+    """Normalisation of one feature; `mean` and `sd` are buffers, kept with the weights."""
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, size: int, how: str):
+        super().__init__()
+        self.how = how
+        if how == "standardise":
+            self.register_buffer("mean", torch.zeros(size))
+            self.register_buffer("sd", torch.ones(size))
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]
+    ) -> Float[Tensor, "B T D"]:
+        """The rows normalised, and zero where `mask` is False."""
+        x = x.masked_fill(~mask.unsqueeze(2), 0)
+        if self.how == "standardise":
+            x = ((x - self.mean) / self.sd).masked_fill(~mask.unsqueeze(2), 0)
+        elif self.how == "l2":
+            x = x * x.square().sum(2, keepdim=True).clamp_min(1e-12).rsqrt()
+        return x
+
+    def fit(self, rows: Iterable[Float[Tensor, "N D"]]) -> int:
+        """Take mean and sd from all rows, given in parts; the number of rows.
+
+        In float64, by the update of Chan, Golub and LeVeque (1983). A dimension that does not
+        vary keeps an sd of 1.
+        """
+        count = 0
+        mean = torch.zeros_like(self.mean, dtype=torch.float64)
+        squares = torch.zeros_like(mean)  # sum of squared distances from the mean
+        for part in rows:
+            n = len(part)
+            if not n:
+                continue
+            part = part.double()
+            part_mean = part.mean(0)
+            delta = part_mean - mean
+            squares += (part - part_mean).square().sum(0)
+            squares += delta.square() * (count * n / (count + n))
+            mean += delta * (n / (count + n))
+            count += n
+        if count:
+            sd = (squares / count).sqrt()
+            constant = sd <= 1e-6 * mean.abs().clamp_min(1e-6)
+            self.mean.copy_(mean)
+            self.sd.copy_(sd.masked_fill(constant, 1))
+        return count
