@@ -15,7 +15,7 @@
       tmp/                                  what is being written
 
 Committed files are never changed. They are written beside, fsynced, and get their name by `link`,
-which is exclusive: of two writers one wins and the other looks again. A file's digest is in its name
+which is exclusive: of two writers one wins, the other looks again. A file's digest is in its name
 (Parquet), in the file itself (JSON) or in the record that names it (shards): `verify` checks every
 byte.
 """
