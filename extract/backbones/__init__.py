@@ -1,0 +1,68 @@
+"""Backbones by modality: a static table from a name to its class; asking imports one module."""
+
+from typing import Any
+
+from mmf import MmfError, Registry, unknown
+from mmf.extract.backbones.backbone import Backbone, Setup
+from mmf.extract.signals import Signal
+
+_HERE = "mmf.extract.backbones"
+
+BACKBONES: dict[str, Registry] = {
+    "rgb": Registry(
+        "rgb backbone",
+        {
+            "hog": f"{_HERE}.hog:Hog",
+            "mobilenet_v2": f"{_HERE}.imagenet:Imagenet",
+            "resnet18": f"{_HERE}.imagenet:Imagenet",
+            "resnet34": f"{_HERE}.imagenet:Imagenet",
+            "resnet50": f"{_HERE}.imagenet:Imagenet",
+        },
+    ),
+    "audio": Registry(
+        "audio backbone",
+        {
+            "logmel": f"{_HERE}.logmel:LogMel",
+            "resnet34": f"{_HERE}.spectrogram:SpectrogramNetwork",
+        },
+    ),
+    "flow": Registry("flow backbone", {"hof": f"{_HERE}.hof:Hof"}),
+    "text": Registry("text backbone", {"hashing": f"{_HERE}.hashing:Hashing"}),
+}
+
+
+def backbone_class(name: str, modality: str) -> type[Backbone]:
+    """The class of backbone `name` (its variant left out) for `modality`."""
+    if modality not in BACKBONES:
+        raise unknown("modality", modality, BACKBONES)
+    return BACKBONES[modality].load(name)
+
+
+def backbone(
+    name: str, *, modality: str | None = None, signal: Signal | None = None, **setup: Any
+) -> Backbone:
+    """The backbone `name` or `name:variant`, ready to map payloads to rows.
+
+    `modality` may be left out; a name that several modalities have means the first of rgb, audio,
+    flow, text. `setup`: weights (pretrained | PATH | random:SEED), batch, precision (fp32 | bf16 |
+    fp16), device. UnknownName suggests near names.
+
+    >>> backbone("hashing")(["a cat sleeps", "the cat sleeps"]).shape
+    (2, 512)
+    """
+    if modality is None:
+        base = name.partition(":")[0]
+        having = [m for m, table in BACKBONES.items() if base in table]
+        if not having:
+            raise unknown("backbone", base, {n for table in BACKBONES.values() for n in table})
+        modality = having[0]
+    found = backbone_class(name, modality)
+    try:
+        settings = Setup(name=name, signal=signal or found.default_signal, **setup)
+    except TypeError:
+        known = "weights, batch, precision, device"
+        raise MmfError(f"backbone {name!r} got {sorted(setup)}; it takes {known}.") from None
+    return found(settings)
+
+
+__all__ = ["BACKBONES", "Backbone", "backbone", "backbone_class"]

@@ -1,0 +1,159 @@
+"""What every backbone is: payloads of one signal in, float32 rows out, a fixed batch at a time.
+
+The batch shape is part of the recipe and every batch is filled up to it, so that a row has the
+same bits whatever stands beside it in its batch.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float32, Shaped
+
+from mmf import MmfError
+from mmf.extract import signals
+from mmf.extract.signals import Signal
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """How one backbone is to be built."""
+
+    name: str  # name or name:variant
+    signal: Signal
+    weights: str = "pretrained"  # pretrained | PATH | random:SEED; ignored by one without weights
+    batch: int | None = None  # rows per forward; None = the backbone's own for this device
+    precision: str = "fp32"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise MmfError(
+                f"precision {self.precision!r} of backbone {self.name!r}: expected one of "
+                f"{', '.join(PRECISIONS)}."
+            )
+        if self.batch is not None and self.batch < 1:
+            raise MmfError(f"batch size {self.batch} of backbone {self.name!r}: expected ≥ 1.")
+
+    @property
+    def variant(self) -> str:
+        """What follows the colon in the name."""
+        return self.name.partition(":")[2]
+
+
+class Backbone(ABC):
+    """One network or formula that turns payloads of one signal into rows.
+
+    The class itself is a row-wise formula without weights on the CPU (batch 1, fp32); a network
+    overrides the class variables and sets `batch`, `precision`, `weights` and `weights_path`.
+    """
+
+    modality: ClassVar[str]
+    default_signal: ClassVar[Signal]
+    has_weights: ClassVar[bool] = False
+    variants: ClassVar[tuple[str, ...]] = ()
+
+    row_shape: tuple[int, ...]
+
+    def __init__(self, setup: Setup):
+        if setup.variant and setup.variant not in self.variants:
+            base = setup.name.partition(":")[0]
+            known = ", ".join(f"{base}:{v}" for v in self.variants) or "none"
+            raise MmfError(
+                f"backbone {base!r} has no variant {setup.variant!r}. Its variants: {known}."
+            )
+        self.name = setup.name
+        self.signal = setup.signal
+        self.batch = 1
+        self.precision = "fp32"
+        self.device = "cpu"
+        self.weights: str | None = None  # random:SEED or sha256:…, part of the recipe
+        self.weights_path: str | None = None
+
+    @abstractmethod
+    def rows(self, payloads: Shaped[np.ndarray, "B ..."]) -> Float32[np.ndarray, "B ..."]:
+        """Payloads (B, *signal.row_shape) of exactly `batch` rows → rows (B, *row_shape)."""
+
+    def flops_per_row(self) -> float | None:
+        """Floating point operations of one row (a multiply-add is two); None for a formula."""
+        return None
+
+    def libraries(self) -> dict[str, str]:
+        """Versions of what computes the rows, for the spec's environment."""
+        return {"numpy": np.__version__}
+
+    def empty_batch(self) -> Shaped[np.ndarray, "B ..."]:
+        """A batch of payloads to write into."""
+        if self.signal.kind == "cues":
+            return np.full(self.batch, "", dtype=object)
+        dtype = np.float32 if self.signal.kind == "waves" else np.uint8
+        return np.zeros((self.batch, *self.signal.row_shape), dtype)
+
+    def __call__(self, media: Any) -> Any:
+        """Rows (T, *row_shape) of T payloads, as a tensor where a tensor came in.
+
+        Frames: uint8 (T, 3, h, w), any h and w. Pairs of frames: uint8 (T, 2, 3, h, w).
+        Sound: float32 (T, samples). Text: a list of T strings.
+        """
+        tensor = hasattr(media, "detach")
+        source = media.detach().cpu().numpy() if tensor else media
+        payloads = as_payloads(self.signal, source)
+        rows = np.empty((len(payloads), *self.row_shape), np.float32)
+        for start in range(0, len(payloads), self.batch):
+            part = payloads[start : start + self.batch]
+            batch = self.empty_batch()
+            batch[: len(part)] = part
+            rows[start : start + len(part)] = self.rows(batch)[: len(part)]
+        if not tensor:
+            return rows
+        import torch
+
+        return torch.from_numpy(rows)
+
+
+def as_payloads(signal: Signal, media: Any) -> np.ndarray | list[np.ndarray] | Sequence[str]:
+    """What a caller holds → payloads as the decoder gives them; MmfError for another shape."""
+    match signal:
+        case signals.Frames():
+            frames = _checked(media, np.uint8, ("T", 3, "h", "w"))
+            return [_crop(signal, image) for image in frames.transpose(0, 2, 3, 1)]
+        case signals.FramePairs():
+            pairs = _checked(media, np.uint8, ("T", 2, 3, "h", "w"))
+            return [
+                np.stack([_crop(signal, image) for image in pair])
+                for pair in pairs.transpose(0, 1, 3, 4, 2)
+            ]
+        case signals.Waves():
+            return _checked(media, np.float32, ("T", signal.samples))
+        case signals.Cues():
+            if isinstance(media, str) or not all(isinstance(text, str) for text in media):
+                raise MmfError("text backbones take a list of strings, one per row.")
+            return list(media)
+
+
+def _crop(
+    signal: signals.Frames | signals.FramePairs, image: Shaped[np.ndarray, "h w 3"]
+) -> Shaped[np.ndarray, "s s 3"]:
+    if image.shape[:2] == (signal.crop, signal.crop):
+        return image
+    from mmf.extract.sampling import resize_and_crop
+
+    return resize_and_crop(image, signal.resize, signal.crop)
+
+
+def _checked(media: Any, dtype: Any, shape: tuple[int | str, ...]) -> np.ndarray:
+    array = np.asarray(media)
+    fits = len(array.shape) == len(shape) and all(
+        isinstance(want, str) or have == want for have, want in zip(array.shape, shape, strict=True)
+    )
+    if array.dtype != dtype or not fits:
+        wanted = ", ".join(map(str, shape))
+        raise MmfError(
+            f"expected {np.dtype(dtype).name} of shape ({wanted}); got {array.dtype} of shape "
+            f"{array.shape}."
+        )
+    return array

@@ -1,0 +1,224 @@
+"""What is asked for, how it is written on the command line, and the recipe it becomes.
+
+A request names a feature, its backbone and its options. Once the backbone is built, request and
+backbone make the FeatureSpec: what must be equal for two runs to fill one feature stands in its
+`recipe`; versions, device and the place of the weights stand in its `environment`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from mmf import MmfError, unknown
+from mmf.extract import signals
+from mmf.extract.backbones import BACKBONES, Backbone, backbone, backbone_class
+from mmf.extract.signals import Signal, Waves
+from mmf.store import FeatureSpec
+from mmf.store.weights import find_weights
+
+EXTRACTOR_VERSION = 1  # raised whenever the same request would give other rows
+
+PRESETS: dict[str, dict[str, str]] = {
+    "embedded": {"rgb": "hog", "audio": "logmel", "flow": "hof", "text": "hashing"},
+}
+_SIGNAL_OPTIONS = {"cues": ("language",)}
+_NUMBERS = ("fps", "window", "hop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureRequest:
+    """One feature to extract."""
+
+    name: str
+    modality: str
+    backbone: str  # name or name:variant
+    weights: str = "pretrained"  # pretrained | PATH | random:SEED; unused where there are none
+    fps: float | None = None  # rows per second; None = the backbone's own, 1
+    window: float | None = None  # seconds of sound under a row; None = the backbone's own, 0.96
+    hop: float | None = None  # seconds from row to row: another way to say 1 / fps
+    batch: int | None = None  # rows per forward; None = the store's, or the backbone's own
+    precision: str = "fp32"  # fp32 | bf16 | fp16
+    dtype: str = "float16"  # of the stored rows
+    options: Mapping[str, str] = field(default_factory=dict)  # language=en for text
+
+    def __post_init__(self) -> None:
+        for key in _NUMBERS:
+            value = getattr(self, key)
+            if value is not None and not (0 < value < 1e6):
+                raise MmfError(f"feature {self.name!r}: {key} is {value!r}; expected above 0.")
+        if self.fps is not None and self.hop is not None:
+            raise MmfError(f"feature {self.name!r}: give fps or hop, not both (fps = 1 / hop).")
+        backbone_class(self.backbone, self.modality)  # raises UnknownName
+
+    @property
+    def signal(self) -> Signal:
+        """What the backbone asks of a file under these options."""
+        signal = backbone_class(self.backbone, self.modality).default_signal
+        changes: dict[str, Any] = {}
+        if self.fps is not None or self.hop is not None:
+            changes["fps"] = self.fps if self.fps is not None else 1 / (self.hop or 1.0)
+        if self.window is not None:
+            changes["samples"] = _samples(self.window)
+        known = {f.name for f in fields(signal)}
+        for key in changes.keys() - known:
+            what = {"fps": "no rate: a row is a caption", "samples": "no window"}[key]
+            raise MmfError(f"feature {self.name!r}: {self.modality} rows have {what}.")
+        allowed = _SIGNAL_OPTIONS.get(signal.kind, ())
+        for key in self.options:
+            if key not in allowed:
+                raise unknown(f"option of {self.modality}:{self.backbone}", key, allowed)
+        return replace(signal, **changes, **self.options)
+
+
+def _samples(window: float) -> int:
+    from mmf.extract.backbones.logmel import HOP, SAMPLE_RATE, samples_of
+
+    # 0.96 s are 96 spectrogram frames, as VGGish counts: their last window reaches past them
+    return samples_of(max(1, round(window * SAMPLE_RATE / HOP)))
+
+
+def _window(signal: Signal) -> float | None:
+    from mmf.extract.backbones.logmel import HOP, SAMPLE_RATE, WINDOW
+
+    if not isinstance(signal, Waves):
+        return None
+    return ((signal.samples - WINDOW) // HOP + 1) * HOP / SAMPLE_RATE
+
+
+def parse_feature(text: str) -> FeatureRequest:
+    """`NAME=MODALITY:BACKBONE[:VARIANT][,key=value…]` → the request.
+
+    Keys: weights, fps, window, hop, batch, precision, dtype, and the backbone's own options.
+
+    >>> parse_feature("rgb=rgb:resnet34,fps=2,weights=random:0").fps
+    2.0
+    """
+    head, *pairs = text.split(",")
+    name, equals, source = head.partition("=")
+    modality, colon, chosen = source.partition(":")
+    if not (name and equals and modality and colon and chosen):
+        raise MmfError(
+            f"--feature {text!r}: expected NAME=MODALITY:BACKBONE[:VARIANT][,key=value…], "
+            "for example rgb=rgb:resnet34,fps=1."
+        )
+    known: dict[str, Any] = {}
+    options: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise MmfError(f"--feature {text!r}: {pair!r} is not key=value.")
+        if key in ("weights", "precision", "dtype"):
+            known[key] = value
+        elif key in _NUMBERS:
+            known[key] = _number(text, key, value, float)
+        elif key == "batch":
+            known[key] = None if value == "auto" else _number(text, key, value, int)
+        else:
+            options[key] = value
+    request = FeatureRequest(
+        name=name, modality=modality, backbone=chosen, options=options, **known
+    )
+    _ = request.signal  # an option that does not fit is an error here already
+    return request
+
+
+def _number(text: str, key: str, value: str, kind: type[float] | type[int]) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        raise MmfError(f"--feature {text!r}: {key}={value} is not a number.") from None
+
+
+def preset(name: str) -> dict[str, str]:
+    """The backbone of each modality in the preset `name`; UnknownName suggests near ones."""
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    return dict(PRESETS[name])
+
+
+def build(request: FeatureRequest, *, device: str = "cpu") -> Backbone:
+    """The backbone that the request asks for, on `device`."""
+    return backbone(
+        request.backbone,
+        modality=request.modality,
+        signal=request.signal,
+        weights=request.weights,
+        batch=request.batch,
+        precision=request.precision,
+        device=device,
+    )
+
+
+def spec(request: FeatureRequest, built: Backbone) -> FeatureSpec:
+    """The self-describing feature that `built` fills for the request."""
+    return FeatureSpec(
+        name=request.name,
+        modality=request.modality,
+        shape=built.row_shape,
+        dtype=request.dtype,
+        rate=getattr(built.signal, "fps", None),
+        recipe={
+            "extractor": EXTRACTOR_VERSION,
+            "backbone": built.name,
+            "weights": built.weights,
+            "signal": signals.to_json(built.signal),
+            "batch": built.batch,
+            "precision": built.precision,
+        },
+        environment={**built.libraries(), **_decoder(), "weights_path": built.weights_path},
+        flops_per_row=built.flops_per_row(),
+    )
+
+
+def _decoder() -> dict[str, str]:
+    import av
+
+    return {"av": av.__version__}
+
+
+def request_from_spec(stored: FeatureSpec) -> FeatureRequest:
+    """The request that makes more rows of a stored feature, by the very same recipe.
+
+    The weights are looked for where they were and must have the same bytes. Raises MmfError for a
+    feature that was not extracted here, and for weights that are gone or others.
+    """
+    recipe = stored.recipe
+    if "backbone" not in recipe or stored.modality not in BACKBONES:
+        raise MmfError(
+            f"feature {stored.name!r} was computed elsewhere (FeatureStore.add), so mmf cannot "
+            "extract it from media. Predict from a store that has its rows (--store)."
+        )
+    if recipe.get("extractor") != EXTRACTOR_VERSION:
+        raise MmfError(
+            f"feature {stored.name!r} was made by extractor version {recipe.get('extractor')}; "
+            f"this is version {EXTRACTOR_VERSION}. Extract it again under another --name."
+        )
+    signal = signals.from_json(dict(recipe["signal"]))
+    options = {k: getattr(signal, k) for k in _SIGNAL_OPTIONS.get(signal.kind, ())}
+    return FeatureRequest(
+        name=stored.name,
+        modality=stored.modality,
+        backbone=recipe["backbone"],
+        weights=_same_weights(stored),
+        fps=getattr(signal, "fps", None),
+        window=_window(signal),
+        batch=recipe["batch"],
+        precision=recipe["precision"],
+        dtype=stored.dtype,
+        options=options,
+    )
+
+
+def _same_weights(stored: FeatureSpec) -> str:
+    weights = stored.recipe["weights"]
+    if weights is None or weights.startswith("random:"):
+        return weights or "pretrained"
+    path = stored.environment.get("weights_path") or ""
+    there = f"sha256:{find_weights(path, name=stored.recipe['backbone']).sha256}"
+    if there != weights:
+        raise MmfError(
+            f"the weights in {path!r} are not those that feature {stored.name!r} was made with: "
+            f"{weights} then, {there} now. Put the same file there again."
+        )
+    return str(Path(path))
