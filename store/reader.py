@@ -192,10 +192,10 @@ class FeatureStore:
         ids = {*table["video_id"].to_pylist(), *splits, *labels}
         states = {f: self.state(f) for f in self.features}
         known = sorted(ids.union(*states.values()))
-        columns = {"split": splits, "labels": labels, **states}
-        rows = pa.table(
-            {"video_id": known, **{c: [of.get(v) for v in known] for c, of in columns.items()}}
-        )
+        columns: dict[str, Mapping] = {"split": splits, "labels": labels, **states}
+        rows = pa.table({"video_id": known})
+        for name, of in columns.items():
+            rows = rows.append_column(name, pa.array([of.get(v) for v in known]))
         at = pc.index_in(rows["video_id"], table["video_id"])
         for name in table.column_names:
             if name not in rows.column_names:
