@@ -1,0 +1,175 @@
+"""Captions: the file beside a media file, read into timed cues.
+
+SRT, WebVTT and SBV differ in how they write a time and in what stands around the cues; one reader
+takes all three. A cue is a line of two times and the lines of text after it. Whatever else there
+is (headers, styles, notes, numbers, cues with broken times) is passed over.
+"""
+
+import functools
+import html
+import os
+import re
+from dataclasses import dataclass
+
+SUFFIXES = (".srt", ".vtt", ".sbv")
+MAX_BYTES = 16 << 20  # of one caption file; what follows is not read
+
+_TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
+_TIMES = re.compile(rf"\s*{_TIME}(?:\s*-->\s*|,){_TIME}(?:\s.*)?$")
+_TAG = re.compile(r"</?[A-Za-z0-9][^<>]*>|\{[^{}]*\}")  # <i>, <c.red>, <00:01.500>, {\an8}
+_INLINE_TIME = re.compile(r"<\d+:[\d:.]+>")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_BOMS = (
+    (b"\xef\xbb\xbf", "utf-8"),
+    (b"\xff\xfe\x00\x00", "utf-32-le"),
+    (b"\x00\x00\xfe\xff", "utf-32-be"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+)
+# ISO 639-2 codes, as media files have them, that do not begin with their two letters
+_SHORT = {
+    "ger": "de", "spa": "es", "est": "et", "gre": "el", "jpn": "ja", "chi": "zh", "zho": "zh",
+    "por": "pt", "pol": "pl", "swe": "sv", "tur": "tr", "ukr": "uk", "cze": "cs", "ces": "cs",
+    "dut": "nl", "nld": "nl", "ind": "id", "per": "fa", "slv": "sl", "bul": "bg", "kaz": "kk",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cue:
+    """One caption: when it is shown, in seconds, and its text without tags."""
+
+    start: float
+    end: float
+    text: str
+
+
+def beside(path: str, language: str) -> str | None:
+    """The caption file of the media file at `path`, or None.
+
+    ``clip.srt`` or ``clip.mp4.srt`` has no language, ``clip.en.vtt`` has. Language '' takes one
+    without a language first, then the first of any; a language takes only its own.
+    """
+    folder, name = os.path.split(path)
+    stem = os.path.splitext(name)[0]
+    try:
+        table = _captions_of(folder or ".", os.stat(folder or ".").st_mtime_ns)
+    except OSError:
+        return None
+    found = sorted({*table.get(stem, ()), *table.get(name, ())})
+    tagged = [(_language(other, stem, name), other) for other in found]
+    fitting = [
+        (tag != language, tag, SUFFIXES.index(os.path.splitext(other)[1].lower()), other)
+        for tag, other in tagged
+        if not language or same_language(tag, language)
+    ]
+    return os.path.join(folder, min(fitting)[-1]) if fitting else None
+
+
+def same_language(one: str, other: str) -> bool:
+    """Whether two tags (en, en-US, eng) name one language."""
+    return bool(one) and bool(other) and _primary(one) == _primary(other)
+
+
+def _primary(tag: str) -> str:
+    tag = re.split(r"[-_]", tag.lower())[0]
+    return _SHORT.get(tag, tag[:2])
+
+
+def _language(caption: str, stem: str, name: str) -> str:
+    bare = os.path.splitext(caption)[0]
+    for prefix in (name, stem):
+        if bare == prefix:
+            return ""
+        if bare.startswith(prefix + "."):
+            return bare[len(prefix) + 1 :]
+    return ""
+
+
+@functools.lru_cache(maxsize=4)
+def _captions_of(folder: str, _changed: int) -> dict[str, list[str]]:
+    """The caption files of a folder by every stem they may belong to; listed once per change."""
+    table: dict[str, list[str]] = {}
+    with os.scandir(folder) as entries:
+        names = [e.name for e in entries if e.name.lower().endswith(SUFFIXES)]
+    for name in names:
+        bare = os.path.splitext(name)[0]
+        table.setdefault(bare, []).append(name)
+        before, dot, tag = bare.rpartition(".")
+        if dot and re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*", tag):
+            table.setdefault(before, []).append(name)
+    return table
+
+
+def read_captions(path: str) -> tuple[list[Cue], int]:
+    """The cues of a caption file in order of time, and how many malformed ones were passed over."""
+    with open(path, "rb") as file:
+        return parse_captions(decode_text(file.read(MAX_BYTES)))
+
+
+def decode_text(raw: bytes) -> str:
+    """Text in the encoding of its byte order mark; else UTF-8; else Latin-1. Never raises."""
+    for mark, encoding in _BOMS:
+        if raw.startswith(mark):
+            return raw[len(mark) :].decode(encoding, errors="replace")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start >= len(raw) - 4 and len(raw) == MAX_BYTES:  # cut inside a character
+            return raw[: error.start].decode("utf-8")
+        return raw.decode("latin-1")
+
+
+def parse_captions(text: str) -> tuple[list[Cue], int]:
+    """As `read_captions`, from text."""
+    blocks, malformed = _blocks(text)
+    rolling = _INLINE_TIME.search(text) is not None
+    cues: list[Cue] = []
+    shown: list[str] = []  # the lines of the cue before
+    for start, end, raw in blocks:
+        lines = [line for line in map(plain, raw) if line]
+        if not lines:
+            malformed += not rolling  # YouTube's have blank ones between
+            continue
+        # YouTube's automatic captions scroll: each cue shows the line of the one before again
+        news = _without_overlap(shown, lines) if rolling else lines
+        shown = lines
+        if news:
+            cues.append(Cue(start=start, end=max(start, end), text="\n".join(news)))
+    return sorted(cues, key=lambda cue: cue.start), malformed
+
+
+def _blocks(text: str) -> tuple[list[tuple[float, float, list[str]]], int]:
+    """(start, end, lines) of each cue, and how many lines of times could not be read."""
+    blocks: list[tuple[float, float, list[str]]] = []
+    lines: list[str] = []
+    malformed = 0
+    for line in text.splitlines():
+        times = _TIMES.match(line[:256])
+        if times:
+            start, end = _seconds(times.groups()[:4]), _seconds(times.groups()[4:])
+            lines = []
+            blocks.append((start, end, lines))
+        elif not line or "-->" in line:
+            malformed += "-->" in line
+            lines = []  # what follows, up to the next times, belongs to no cue
+        else:
+            lines.append(line)
+    return blocks, malformed
+
+
+def _seconds(parts: tuple[str | None, ...]) -> float:
+    hours, minutes, seconds, fraction = parts
+    whole = int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0)
+    return whole + int((fraction or "0").ljust(3, "0")) / 1000
+
+
+def plain(line: str) -> str:
+    """A line without tags, entities and control characters."""
+    return _CONTROL.sub("", html.unescape(_TAG.sub("", line))).strip()
+
+
+def _without_overlap(shown: list[str], lines: list[str]) -> list[str]:
+    for count in range(min(len(shown), len(lines)), 0, -1):
+        if shown[-count:] == lines[:count]:
+            return lines[count:]
+    return lines

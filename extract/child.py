@@ -1,0 +1,106 @@
+"""The decoder's process: files in by one pipe, rows out by a ring, what is said of them by another.
+
+Started by `mmf.extract.decoder` as ``python -m mmf.extract.child COMMANDS EVENTS RING NBYTES`` (three
+inherited descriptors). It loads no torch and holds no secret: a file that breaks FFmpeg breaks this
+process, and the parent starts another. Both pipes carry one JSON array a line, so that the parent
+never unpickles what a hostile file may have written.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import av
+import numpy as np
+
+from mmf.extract.media import Done, Facts, Opened, Row, decode
+from mmf.extract.opening import Limits, Unusable, check_identity
+from mmf.extract.ring import Ring
+from mmf.extract.signals import from_json
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Decodes the files that come by the command pipe until it is closed."""
+    commands, events, memory, nbytes = map(int, sys.argv[1:5])
+    with os.fdopen(commands, "r") as lines:
+        options = json.loads(next(lines))
+        limits = Limits(**options["limits"])
+        _confine(limits.memory_bytes)
+        av.logging.set_level(None)
+        worker = _Worker(options, limits, Ring(memory, nbytes), events)
+        worker.say("ready")
+        for line in lines:
+            worker.work(*json.loads(line))
+
+
+def _confine(memory_bytes: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(ValueError, OSError):  # not every system has it
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:  # the parent was gone before
+        sys.exit(1)
+
+
+class _Worker:
+    def __init__(self, options: dict[str, Any], limits: Limits, ring: Ring, events: int):
+        self._signals = [from_json(values) for values in options["signals"]]
+        self._allow_partial = bool(options["allow_partial"])
+        self._limits, self._ring, self._events = limits, ring, events
+
+    def say(self, *message: Any) -> None:
+        """One line to the parent; waits while the parent is busy and the pipe full."""
+        left = memoryview(json.dumps(message).encode() + b"\n")
+        while left:
+            left = left[os.write(self._events, left) :]
+
+    def work(self, path: str, captions: str | None, size: int | None, sha256: str | None) -> None:
+        """One file: its rows, then `done` or `failed`."""
+        facts = Facts()
+        try:
+            check_identity(path, size, sha256)
+            self._tell(self._decode(path, captions, facts), facts)
+        except Unusable as error:
+            self.say("failed", error.reason, error.stage, str(error), asdict(facts))
+        except MemoryError:
+            message = f"asks for more than {self._limits.memory_bytes} bytes of memory."
+            self.say("failed", "limit_memory", "decode", message, asdict(facts))
+
+    def _decode(
+        self, path: str, captions: str | None, facts: Facts
+    ) -> Iterator[Opened | Row | Done]:
+        return decode(
+            path,
+            self._signals,
+            facts,
+            limits=self._limits,
+            allow_partial=self._allow_partial,
+            captions_path=captions,
+        )
+
+    def _tell(self, decoded: Iterator[Opened | Row | Done], facts: Facts) -> None:
+        for event in decoded:
+            if isinstance(event, Opened):
+                self.say("opened", event.duration)
+            elif isinstance(event, Done):
+                self.say("done", event.rows, sorted(event.missing.items()), asdict(facts))
+            elif isinstance(event.payload, np.ndarray):
+                at, behind = self._ring.put(event.payload)
+                self.say("row", event.signal, event.row, event.time, at, behind)
+            else:
+                self.say("text", event.signal, event.row, event.time, event.payload)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,349 @@
+"""Decoding in a process of its own, ahead of whoever uses the rows.
+
+The process is exec'd, not forked, so it holds nothing of ours (no CUDA, no threads, no torch). A
+file that crashes, hangs or swells it costs that file: the process is killed and another goes on.
+"""
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mmf import MmfError
+from mmf.extract.opening import Limits
+from mmf.extract.ring import Ring, anonymous_file
+from mmf.extract.signals import Cues, Signal, Waves, to_json
+from mmf.store.feature import Media
+
+RECYCLE_AFTER = 500  # files; libraries leak a little
+AHEAD = 64  # files the process knows of before it needs them
+START_TIMEOUT = 120.0  # seconds for the process to import and answer
+ATTEMPTS = 2  # of a file that crashes the process
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One row. `payload` is an array in shared memory, valid until the next event, or a text."""
+
+    key: str
+    signal: int
+    row: int
+    time: float
+    payload: np.ndarray | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """The file is done. `missing` has a reason for each signal whose stream is not there."""
+
+    key: str
+    media: Media
+    rows: tuple[int, ...]
+    missing: dict[int, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """The file cannot be used; the rows given of it are to be dropped."""
+
+    key: str
+    reason: str
+    stage: str
+    message: str
+    media: Media
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restarted:
+    """The process died in this file and another begins it anew; drop the rows given of it."""
+
+    key: str
+
+
+Event = Sample | Ended | Failed | Restarted
+
+
+@dataclass(kw_only=True)
+class _Job:
+    key: str
+    path: str
+    captions: str | None
+    size: int | None
+    sha256: str | None
+    attempts: int = 0
+    waited: float = 0.0  # seconds that we waited for its rows
+    duration: float = 0.0  # seconds of media, as far as we know
+
+    @property
+    def command(self) -> bytes:
+        return _line([self.path, self.captions, self.size, self.sha256])
+
+
+class Decoder:
+    """Decodes the files submitted, in order, and gives their rows as events.
+
+    The events of a file come together and in order of time for each signal; files do not
+    interleave. One thread submits and takes the events: on Linux the process dies with the thread
+    that started it.
+    """
+
+    def __init__(
+        self,
+        signals: Sequence[Signal],
+        *,
+        limits: Limits = Limits(),
+        allow_partial: bool = False,
+    ):
+        self._shapes = [(_dtype(signal), signal.row_shape) for signal in signals]
+        largest = max((d.itemsize * int(np.prod(s)) for d, s in self._shapes if d), default=0)
+        self._ring_bytes = max(limits.ring_bytes, 4 * largest) // 64 * 64
+        self._options = {
+            "signals": [to_json(signal) for signal in signals],
+            "limits": asdict(limits),
+            "allow_partial": allow_partial,
+        }
+        self._limits = limits
+        self._child: _Child | None = None
+        self._queue: deque[_Job] = deque()  # not yet told to the process
+        self._told: deque[_Job] = deque()  # told and not ended; the first is being decoded
+        self._behind: int | None = None  # the ring's position behind the sample given last
+
+    def __enter__(self) -> "Decoder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pending(self) -> int:
+        """Files submitted and not yet ended."""
+        return len(self._queue) + len(self._told)
+
+    def submit(
+        self,
+        key: str,
+        path: str,
+        *,
+        captions: str | None = None,
+        size: int | None = None,
+        sha256: str | None = None,
+    ) -> None:
+        """Queues a file. `captions` names its caption file; `size`, `sha256` must be the file's."""
+        job = _Job(key=key, path=path, captions=captions, size=size, sha256=sha256)
+        self._queue.append(job)
+        self._tell()
+
+    def events(self) -> Iterator[Event]:
+        """What becomes of the files, until every one submitted has ended.
+
+        Raises MmfError where the decoder's process cannot be started.
+        """
+        while self.pending:
+            self._release()
+            self._tell()
+            event = self._next_event()
+            if event is not None:
+                yield event
+        self._release()
+
+    def close(self) -> None:
+        """Ends the process; what is pending is forgotten."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+        self._queue.clear()
+        self._told.clear()
+
+    def _tell(self) -> None:
+        if self._child is not None and self._child.told >= RECYCLE_AFTER and not self._told:
+            self._child.kill()
+            self._child = None
+        if self._child is None:
+            if not self._queue:
+                return
+            self._child = _Child(self._options, self._ring_bytes)
+            self._behind = None
+        while self._queue and len(self._told) < AHEAD and self._child.told < RECYCLE_AFTER:
+            job = self._queue.popleft()
+            self._told.append(job)
+            self._child.tell(job.command)
+
+    def _release(self) -> None:
+        if self._behind is not None and self._child is not None:
+            self._child.ring.release(self._behind)
+        self._behind = None
+
+    def _next_event(self) -> Event | None:
+        child, job = self._child, self._told[0]
+        if child is None:
+            return None
+        allowed = self._limits.timeout + self._limits.timeout_per_second * job.duration
+        started = time.monotonic()
+        message = child.listen(allowed - job.waited if child.ready else START_TIMEOUT)
+        if child.ready:
+            job.waited += time.monotonic() - started
+        if message is None:
+            return self._lost(job, child)
+        return self._understood(job, child, message)
+
+    def _understood(self, job: _Job, child: "_Child", message: list[Any]) -> Event | None:
+        kind, *values = message
+        if kind == "row":
+            signal, row, at, behind = values[0], values[1], values[3], values[4]
+            job.duration = max(job.duration, values[2])
+            payload = child.ring.view(at, *self._shapes[signal])
+            self._behind = behind
+            return Sample(key=job.key, signal=signal, row=row, time=values[2], payload=payload)
+        if kind == "text":
+            signal, row, seconds, text = values
+            return Sample(key=job.key, signal=signal, row=row, time=seconds, payload=text)
+        if kind == "opened":
+            job.duration = values[0] or 0.0
+        elif kind == "done":
+            self._told.popleft()
+            rows, missing, facts = values
+            media = Media(path=job.path, **facts)
+            return Ended(key=job.key, media=media, rows=tuple(rows), missing=dict(missing))
+        elif kind == "failed":
+            self._told.popleft()
+            reason, stage, text, facts = values
+            media = Media(path=job.path, **facts)
+            return Failed(key=job.key, reason=reason, stage=stage, message=text, media=media)
+        return None
+
+    def _lost(self, job: _Job, child: "_Child") -> Event:
+        """The process died or was too slow; the files after this one go to another."""
+        hung = child.process.poll() is None and not child.closed
+        reason = "timeout" if hung else child.cause_of_death()
+        errors = child.kill()
+        self._child = None
+        if not child.ready:
+            raise MmfError(f"the decoder's process does not start ({reason}). {errors}".strip())
+        job.attempts += 1
+        again = not hung and job.attempts < ATTEMPTS
+        if not again:
+            self._told.popleft()
+        self._queue.extendleft(reversed(self._told))
+        self._told.clear()
+        job.waited = 0.0
+        if again:
+            return Restarted(key=job.key)
+        if hung:
+            errors = "decoding took longer than the time limit for a file of its length."
+        media = Media(path=job.path)
+        message = errors or f"the decoder's process ended with {reason}."
+        return Failed(key=job.key, reason=reason, stage="decode", message=message, media=media)
+
+
+class _Child:
+    """The process, its pipes and its ring."""
+
+    def __init__(self, options: dict[str, Any], ring_bytes: int):
+        self.told = 0
+        self.ready = False
+        self.closed = False  # the process closed its end
+        self._unsent = bytearray(_line(options))
+        self._heard = bytearray()
+        self._messages: deque[bytes] = deque()
+        self._errors = anonymous_file("mmf-errors")
+        with Ring.allocate(ring_bytes) as memory:
+            self.ring = Ring(memory.fileno(), ring_bytes)
+            commands, self._commands = os.pipe()
+            self._events, events = os.pipe()
+            os.set_blocking(self._commands, False)
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "mmf.extract.child"]
+                + [str(n) for n in (commands, events, memory.fileno(), ring_bytes)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                pass_fds=(commands, events, memory.fileno()),
+                env=_environment(),
+            )
+        os.close(commands)
+        os.close(events)
+
+    def tell(self, line: bytes) -> None:
+        self.told += 1
+        self._unsent += line
+        self._send()
+
+    def listen(self, timeout: float) -> list[Any] | None:
+        """The next message; None where none came in time or the process is gone."""
+        deadline = time.monotonic() + timeout
+        while not self._messages:
+            poll = select.poll()
+            poll.register(self._events, select.POLLIN)
+            if self._unsent:
+                poll.register(self._commands, select.POLLOUT)
+            left = deadline - time.monotonic()
+            ready = dict(poll.poll(left * 1000)) if left > 0 else {}
+            if not ready:
+                return None
+            if self._commands in ready:
+                self._send()
+            if self._events in ready and not self._hear():
+                return None
+        message = json.loads(self._messages.popleft())
+        if message[0] == "ready":
+            self.ready = True
+        return message
+
+    def kill(self) -> str:
+        """Ends the process and closes what was shared with it; the end of its error output."""
+        self.process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel: abandoned
+            self.process.wait(timeout=5)
+        os.close(self._commands)
+        os.close(self._events)
+        with self._errors as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1000))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+    def cause_of_death(self) -> str:
+        """``signal_11``, ``exit_1`` and the like."""
+        try:
+            code = self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return "exit"
+        return f"signal_{-code}" if code < 0 else f"exit_{code}"
+
+    def _send(self) -> None:
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            while self._unsent:
+                del self._unsent[: os.write(self._commands, self._unsent)]
+
+    def _hear(self) -> bool:
+        data = os.read(self._events, 1 << 16)
+        self.closed = not data
+        self._heard += data
+        *whole, rest = self._heard.split(b"\n")
+        self._messages.extend(whole)
+        self._heard = bytearray(rest)
+        return bool(data)
+
+
+def _line(values: Any) -> bytes:
+    return json.dumps(values).encode() + b"\n"
+
+
+def _dtype(signal: Signal) -> np.dtype | None:
+    if isinstance(signal, Cues):
+        return None
+    return np.dtype(np.float32 if isinstance(signal, Waves) else np.uint8)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with our import path, and no threads beside the decoder's one."""
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
