@@ -1,0 +1,115 @@
+"""What is to be extracted: a folder, one media file or a table of files → a Manifest.
+
+A manifest file (.csv, .jsonl, .parquet) has a row for each item: `video_id` and `path`, and
+optionally `start,end,captions,labels,split,size,sha256` and whatever else its owner keeps there.
+Several items may lie in one video; it is an input once.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from mmf import MmfError
+from mmf.extract.folders import STORE_MARK, Found, find_media, is_media, splits_and_labels
+from mmf.extract.tables import READERS, read_table
+
+ItemKey = str | tuple[str, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """One file to decode, under its id."""
+
+    video_id: str
+    path: str
+    captions: str | None = None
+    size: int | None = None  # bytes that the file must have
+    sha256: str | None = None  # hexadecimal digest that it must have
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Items of a source, a row each: video_id, path (bytes) and the columns that are known."""
+
+    source: str
+    table: pa.Table
+    first: tuple[int, ...]  # the row of each video's first item
+    duplicates: int = 0  # rows that repeat an item
+
+    def __len__(self) -> int:
+        """Number of videos."""
+        return len(self.first)
+
+    def inputs(self) -> Iterator[Input]:
+        """Every video once, in order."""
+        names = [n for n in ("captions", "size", "sha256") if n in self.table.column_names]
+        columns = {n: self.table.column(n) for n in ("video_id", "path", *names)}
+        for row in self.first:
+            values = {name: column[row].as_py() for name, column in columns.items()}
+            yield Input(**{**values, "path": os.fsdecode(values["path"])})
+
+    @property
+    def labels(self) -> dict[ItemKey, list[str]]:
+        """Classes by video id, or by (video id, start, end); for `FeatureStore.label`."""
+        return {k: v for k, v in zip(self._keys(), self._column("labels"), strict=True) if v}
+
+    @property
+    def split(self) -> dict[ItemKey, str]:
+        """Split by video id, or by (video id, start, end)."""
+        return {k: v for k, v in zip(self._keys(), self._column("split"), strict=True) if v}
+
+    def _keys(self) -> Iterator[ItemKey]:
+        ids, starts, ends = (self._column(name) for name in ("video_id", "start", "end"))
+        for video_id, start, end in zip(ids, starts, ends, strict=True):
+            yield video_id if start is None else (video_id, start, end)
+
+    def _column(self, name: str) -> list[Any]:
+        if name not in self.table.column_names:
+            return [None] * len(self.table)
+        return self.table.column(name).to_pylist()
+
+
+def read_manifest(source: str | os.PathLike[str]) -> Manifest:
+    """The manifest of a folder, a media file or a manifest file; MmfError says what is wrong."""
+    source = os.fspath(source)
+    if os.path.isdir(source):
+        return _of_folder(source)
+    if not os.path.exists(source):
+        raise MmfError(f"source {source!r}: there is no such file or folder.")
+    if os.path.splitext(source)[1].lower() in READERS:
+        table, first, duplicates = read_table(source)
+        return Manifest(source=source, table=table, first=first, duplicates=duplicates)
+    if is_media(source):
+        name = Found(parts=(os.path.basename(source),)).video_id
+        table = pa.table({"video_id": [name], "path": pa.array([os.fsencode(source)], pa.binary())})
+        return Manifest(source=source, table=table, first=(0,))
+    raise MmfError(
+        f"source {source!r} is of no known type. Expected a folder, a media file, or a manifest "
+        ".csv, .jsonl or .parquet with the columns video_id and path."
+    )
+
+
+def _of_folder(folder: str) -> Manifest:
+    if os.path.exists(os.path.join(folder, STORE_MARK)):
+        raise MmfError(f"source {folder!r} is a feature store. Give the folder of the media files.")
+    found = find_media(folder)
+    if not found:
+        raise MmfError(
+            f"source {folder!r} holds no media files, nor do its folders. Files are known by their "
+            "extension (.mp4, .mkv, .wav, …) or, without one, by their first bytes."
+        )
+    paths = [os.fsencode(os.path.join(folder, *one.parts)) for one in found]
+    columns = {
+        "video_id": pa.array([one.video_id for one in found]),
+        "path": pa.array(paths, pa.binary()),
+    }
+    splits, classes = splits_and_labels(found)
+    if splits is not None:
+        columns["split"] = pa.array(splits)
+    if classes is not None:
+        names = [name.encode("utf-8", "backslashreplace").decode() for name in classes]
+        columns["labels"] = pa.array([[name] for name in names])
+    return Manifest(source=folder, table=pa.table(columns), first=tuple(range(len(found))))
