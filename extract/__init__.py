@@ -1,0 +1,56 @@
+"""Stage one: media files → timed signals → backbones → rows in the store.
+
+`from mmf.extract import extract, backbone` imports what it names, and no torch before a backbone
+asks for it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmf.extract.backbones import BACKBONES, Backbone, backbone
+    from mmf.extract.job import Counts, JobOptions, JobResult, JobStarted, extract
+    from mmf.extract.manifest import Input, Manifest, read_manifest
+    from mmf.extract.pipeline import VideoEnded
+    from mmf.extract.recipe import (
+        PRESETS,
+        FeatureRequest,
+        parse_feature,
+        preset,
+        request_from_spec,
+    )
+
+_PLACES = {
+    "backbones": ("BACKBONES", "Backbone", "backbone"),
+    "job": ("Counts", "JobOptions", "JobResult", "JobStarted", "extract"),
+    "manifest": ("Input", "Manifest", "read_manifest"),
+    "pipeline": ("VideoEnded",),
+    "recipe": ("PRESETS", "FeatureRequest", "parse_feature", "preset", "request_from_spec"),
+}
+_MODULE = {name: module for module, names in _PLACES.items() for name in names}
+
+__all__ = [
+    "BACKBONES",
+    "PRESETS",
+    "Backbone",
+    "Counts",
+    "FeatureRequest",
+    "Input",
+    "JobOptions",
+    "JobResult",
+    "JobStarted",
+    "Manifest",
+    "VideoEnded",
+    "backbone",
+    "extract",
+    "parse_feature",
+    "preset",
+    "read_manifest",
+    "request_from_spec",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE[name]}"), name)

@@ -68,7 +68,8 @@ class FeatureRequest:
         for key in self.options:
             if key not in allowed:
                 raise unknown(f"option of {self.modality}:{self.backbone}", key, allowed)
-        return replace(signal, **changes, **self.options)
+        changes.update(self.options)
+        return replace(signal, **changes)
 
 
 def _samples(window: float) -> int:

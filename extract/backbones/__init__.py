@@ -3,7 +3,7 @@
 from typing import Any
 
 from mmf import MmfError, Registry, unknown
-from mmf.extract.backbones.backbone import Backbone, Setup
+from mmf.extract.backbones.contract import Backbone, Setup
 from mmf.extract.signals import Signal
 
 _HERE = "mmf.extract.backbones"

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from mmf.extract.backbones.backbone import Backbone, Setup
+from mmf.extract.backbones.contract import Backbone, Setup
 from mmf.extract.flow.farneback import farneback
 from mmf.extract.signals import FramePairs, Signal
 

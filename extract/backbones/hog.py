@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from skimage.feature import hog
 
-from mmf.extract.backbones.backbone import Backbone, Setup
+from mmf.extract.backbones.contract import Backbone, Setup
 from mmf.extract.signals import Frames, Signal
 
 SIDE = 112

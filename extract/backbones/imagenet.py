@@ -15,8 +15,8 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from mmf import MmfError
-from mmf.extract.backbones.backbone import Backbone, Setup
 from mmf.extract.backbones.checkpoint import load_network
+from mmf.extract.backbones.contract import Backbone, Setup
 from mmf.extract.signals import Frames, Signal
 
 SIDE = 224

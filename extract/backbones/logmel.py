@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float, Float32
 
-from mmf.extract.backbones.backbone import Backbone, Setup
+from mmf.extract.backbones.contract import Backbone, Setup
 from mmf.extract.signals import Signal, Waves
 
 SAMPLE_RATE = 16000

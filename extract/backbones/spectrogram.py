@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float32
 from torch.nn import functional
 
-from mmf.extract.backbones.backbone import Backbone, Setup
+from mmf.extract.backbones.contract import Backbone, Setup
 from mmf.extract.backbones.imagenet import SIDE, ImageNetwork, pooled_or_grid, torch_libraries
 from mmf.extract.backbones.logmel import LOG_OFFSET, log_mel
 from mmf.extract.signals import Signal, Waves

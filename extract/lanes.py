@@ -1,0 +1,241 @@
+"""Lanes side by side: one in this process, or one single-threaded process per core.
+
+A lane's process is exec'd with one end of a pipe. It asks for nothing: it is told the features,
+then given videos, a further one whenever the decoder ended one; it tells what became of each. It
+writes to the store by itself. It dies with the process that started it.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from mmf import MmfError
+from mmf.extract.decoder import Decoder
+from mmf.extract.pipeline import AHEAD, Feature, Lane, Task, VideoEnded
+from mmf.extract.recipe import FeatureRequest, build, spec
+from mmf.extract.signals import Signal
+from mmf.extract.stopping import Stop, Stopped
+from mmf.store import FeatureStore
+
+PATIENCE = 25.0  # seconds that a lane has to commit what is finished before it is killed
+_PR_SET_PDEATHSIG = 1
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What every lane of a job does."""
+
+    store: Path
+    requests: tuple[FeatureRequest, ...]
+    device: str = "cpu"
+    allow_partial: bool = False
+
+    def decoder(self, signals: Sequence[Signal]) -> Decoder:
+        """A decoder for these signals."""
+        return Decoder(signals, allow_partial=self.allow_partial)
+
+
+class _Listed:
+    def __init__(self, tasks: Iterable[Task]):
+        self._tasks = iter(tasks)
+
+    def take(self, *, wait: bool) -> Task | None:
+        return next(self._tasks, None)
+
+
+def run_here(
+    work: Work,
+    features: Sequence[Feature],
+    tasks: Iterable[Task],
+    on_ended: Callable[[VideoEnded], None],
+    stop: Stop,
+) -> None:
+    """One lane in this process; on a CPU with one thread, as in a process of its own."""
+    writer = FeatureStore(work.store).writer()
+    lane = Lane(features, writer, decoder=work.decoder, on_ended=on_ended)
+    with one_thread() if work.device == "cpu" else contextlib.nullcontext():
+        lane.run(_Listed(tasks), stop)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch and OpenCV, where they are loaded, compute with one thread."""
+    torch, cv2 = sys.modules.get("torch"), sys.modules.get("cv2")
+    before = torch and torch.get_num_threads(), cv2 and cv2.getNumThreads()
+    try:
+        if torch:
+            torch.set_num_threads(1)
+        if cv2:
+            cv2.setNumThreads(1)
+        yield
+    finally:
+        if torch:
+            torch.set_num_threads(before[0])
+        if cv2:
+            cv2.setNumThreads(before[1])
+
+
+def run_processes(
+    count: int,
+    work: Work,
+    tasks: Iterable[Task],
+    on_ended: Callable[[VideoEnded], None],
+    stop: Stop,
+) -> None:
+    """`count` lanes, each in a process of its own. Raises the error that ended a lane."""
+    queue = iter(tasks)
+    lanes: dict[Connection, _Process] = {}
+    try:
+        for _ in range(count):
+            lane = _Process(work)
+            lanes[lane.pipe] = lane
+            for _ in range(AHEAD):
+                lane.give(next(queue, None))
+        told = False
+        while lanes:
+            if stop.requested and not told:
+                for lane in lanes.values():
+                    lane.process.terminate()
+                told = True
+            try:
+                ready = wait(list(lanes)) if told else stop.wait(lambda: wait(list(lanes)))
+            except Stopped:
+                continue
+            for pipe in ready:
+                if not _listen(lanes[pipe], queue, on_ended):  # type: ignore[index]
+                    lanes.pop(pipe).close()  # type: ignore[call-overload]
+    finally:
+        _end(list(lanes.values()))
+
+
+def _listen(
+    lane: "_Process", queue: Iterator[Task], on_ended: Callable[[VideoEnded], None]
+) -> bool:
+    """Act on one message; False when the lane is through."""
+    try:
+        message = lane.pipe.recv()
+    except (EOFError, ConnectionResetError):
+        code = lane.process.wait()
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        raise MmfError(
+            f"an extraction lane died ({how}). What was committed stays; run the same command "
+            "again, with fewer --workers if the machine ran out of memory."
+        ) from None
+    if isinstance(message, VideoEnded):
+        on_ended(message)
+    elif isinstance(message, BaseException):
+        raise message
+    elif message == "decoded":
+        lane.give(next(queue, None))
+    return message != "through"
+
+
+def _end(lanes: list["_Process"]) -> None:
+    """Let the lanes that are left commit what is finished; kill those that do not end."""
+    for lane in lanes:
+        lane.process.terminate()
+    deadline = time.monotonic() + PATIENCE
+    for lane in lanes:
+        try:
+            lane.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            lane.process.kill()
+        lane.close()
+
+
+class _Process:
+    """A lane's process, seen from the job."""
+
+    def __init__(self, work: Work):
+        self.pipe, theirs = Pipe()
+        with theirs:
+            path = os.pathsep.join(entry for entry in sys.path if entry)
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "mmf.extract.lanes", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, **_ONE_THREAD, "PYTHONPATH": path},
+            )
+        self.pipe.send(work)
+
+    def give(self, task: Task | None) -> None:
+        """One more video, or None: there are no more."""
+        with contextlib.suppress(BrokenPipeError):  # it died: `_listen` finds out why
+            self.pipe.send(task)
+
+    def close(self) -> None:
+        self.pipe.close()
+        self.process.wait()
+
+
+class _Given:
+    """The videos that come through the pipe."""
+
+    def __init__(self, pipe: Connection, stop: Stop):
+        self._pipe, self._stop = pipe, stop
+        self._more = True
+
+    def take(self, *, wait: bool) -> Task | None:
+        while self._more and (wait or self._pipe.poll()):
+            task = self._stop.wait(self._pipe.recv)
+            if task is not None:
+                return task
+            self._more = False
+        return None
+
+
+def _main() -> None:
+    pipe = Connection(int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the job decides
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:
+        sys.exit(1)
+    with Stop(signals=(signal.SIGTERM,)) as stop, contextlib.suppress(BrokenPipeError):
+        try:
+            _lane(pipe, pipe.recv(), stop)
+            pipe.send("through")
+        except (MmfError, OSError) as error:
+            pipe.send(error)
+
+
+def _lane(pipe: Connection, work: Work, stop: Stop) -> None:
+    store = FeatureStore(work.store)
+    features = []
+    with one_thread():
+        for request in work.requests:
+            backbone = build(request, device=work.device)
+            own = spec(request, backbone)
+            features.append(Feature(spec=store.create_feature(own), backbone=backbone))
+
+    def send(message: Any) -> None:
+        pipe.send(message)
+
+    lane = Lane(
+        features,
+        store.writer(),
+        decoder=work.decoder,
+        on_decoded=lambda: send("decoded"),
+        on_ended=send,
+    )
+    with one_thread():
+        lane.run(_Given(pipe, stop), stop)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,304 @@
+"""One lane of extraction: decode ║ batch across videos ║ forward ║ scatter ║ write.
+
+Rows of different videos share a batch of each feature; a batch is always of the recipe's shape,
+so that a row has the same bits whatever stands beside it. A video is written when all of its rows
+of all features are there; a bucket of videos is committed together.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, Protocol
+
+import numpy as np
+
+from mmf import MmfError
+from mmf.extract.backbones import Backbone
+from mmf.extract.decoder import Decoder, Ended, Event, Failed, Restarted, Sample
+from mmf.extract.manifest import Input
+from mmf.extract.signals import Signal
+from mmf.extract.stopping import Stop, Stopped
+from mmf.store import FeatureSpec, Media, Outcome, Track
+from mmf.store.writer import Writer
+
+AHEAD = 2  # files submitted to the decoder: the one it decodes and the next
+BUCKET_VIDEOS = 256
+BUCKET_BYTES = 256 << 20
+BUCKET_SECONDS = 60.0
+
+Status = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One video to extract."""
+
+    source: Input
+    attempts: int = 1  # this one included
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoEnded:
+    """What became of one video: its status for each feature, and what it took."""
+
+    video_id: str
+    status: dict[str, Status]
+    reason: str = ""  # of a failure
+    message: str = ""
+    media: Media
+
+
+class Tasks(Protocol):
+    """Where a lane takes its videos from."""
+
+    def take(self, *, wait: bool) -> Task | None:
+        """The next video; None if there is none (`wait`: for good) at the moment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One feature of a lane: what is stored, and what computes it."""
+
+    spec: FeatureSpec
+    backbone: Backbone
+
+
+@dataclass(kw_only=True)
+class _Rows:
+    """What one video has of one feature so far."""
+
+    times: list[float] = field(default_factory=list)
+    values: list[np.ndarray] = field(default_factory=list)
+    finite: bool = True
+
+
+@dataclass(kw_only=True)
+class _Video:
+    """A video on its way; `ended` once the decoder is through with it."""
+
+    task: Task
+    features: list[_Rows]
+    ended: Ended | None = None
+
+
+class _Batch:
+    """Rows of any videos that wait for one forward of one feature."""
+
+    def __init__(self, backbone: Backbone):
+        self._backbone = backbone
+        self._payloads = backbone.empty_batch()
+        self._rows: list[_Rows] = []
+
+    def add(self, rows: _Rows, payload: np.ndarray | str) -> bool:
+        """Copy one payload in; True when a forward was made."""
+        self._payloads[len(self._rows)] = payload
+        self._rows.append(rows)
+        return len(self._rows) == self._backbone.batch and self.forward()
+
+    def forward(self) -> bool:
+        """Compute what is there and hand every row to its video; False if nothing was there."""
+        if not self._rows:
+            return False
+        values = self._backbone.rows(self._payloads)
+        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        for rows, value, good in zip(self._rows, values, finite, strict=False):
+            rows.values.append(value)
+            rows.finite &= bool(good)
+        self._rows.clear()
+        return True
+
+
+class Lane:
+    """Takes videos, decodes them beside, computes their rows and commits them bucket by bucket."""
+
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        writer: Writer,
+        *,
+        decoder: Callable[[Sequence[Signal]], Decoder],
+        on_decoded: Callable[[], None] = lambda: None,
+        on_ended: Callable[[VideoEnded], None] = lambda _: None,
+    ):
+        self._features = features
+        self._writer = writer
+        signals = list(dict.fromkeys(f.backbone.signal for f in features))
+        self._signal_of = [signals.index(f.backbone.signal) for f in features]
+        self._features_of = [
+            [f for f, s in enumerate(self._signal_of) if s == signal]
+            for signal in range(len(signals))
+        ]
+        self._make_decoder = lambda: decoder(signals)
+        self._batches = [_Batch(f.backbone) for f in features]
+        self._videos: dict[str, _Video] = {}
+        self._held = 0  # videos put or marked since the last commit
+        self._on_decoded, self._on_ended = on_decoded, on_ended
+
+    def run(self, tasks: Tasks, stop: Stop) -> None:
+        """Work until there is no task left, or the stop is asked for; then commit.
+
+        An error of the store (OSError) ends the lane; it is never a video's failure. What was not
+        committed by then is dropped, and the next run makes it again.
+        """
+        try:
+            with self._make_decoder() as decoder:
+                try:
+                    while self._submit(decoder, tasks):
+                        events = decoder.events()
+                        while (event := stop.wait(partial(next, events, None))) is not None:
+                            self._handle(event)
+                            if isinstance(event, Ended | Failed):
+                                self._submit(decoder, tasks)
+                            self._commit_if_due()
+                except Stopped:
+                    pass
+                self._forward_all()
+            self._writer.commit()
+        except BaseException:
+            self._writer.discard()
+            raise
+
+    def _submit(self, decoder: Decoder, tasks: Tasks) -> bool:
+        """Keep the decoder fed; False when nothing is left to decode."""
+        while decoder.pending < AHEAD:
+            task = tasks.take(wait=not decoder.pending)
+            if task is None:
+                break
+            source = task.source
+            self._videos[source.video_id] = _Video(
+                task=task, features=[_Rows() for _ in self._features]
+            )
+            decoder.submit(
+                source.video_id,
+                source.path,
+                captions=source.captions,
+                size=source.size,
+                sha256=source.sha256,
+            )
+        return decoder.pending > 0
+
+    def _handle(self, event: Event) -> None:
+        video = self._videos[event.key]
+        match event:
+            case Sample():
+                forwarded = False
+                for f in self._features_of[event.signal]:
+                    rows = video.features[f]
+                    rows.times.append(event.time)
+                    forwarded |= self._batches[f].add(rows, event.payload)
+                if forwarded:
+                    self._finish_complete()
+            case Restarted():
+                # rows on their way in a batch go to the old lists, which nobody reads any more
+                video.features = [_Rows() for _ in self._features]
+            case Ended():
+                video.ended = event
+                self._on_decoded()
+                self._finish_complete()
+            case Failed():
+                del self._videos[event.key]
+                self._on_decoded()
+                self._fail(video.task, event)
+
+    def _finish_complete(self) -> None:
+        for key, video in list(self._videos.items()):
+            complete = all(len(rows.values) == len(rows.times) for rows in video.features)
+            if video.ended is not None and complete:
+                del self._videos[key]
+                self._finish(video, video.ended)
+
+    def _finish(self, video: _Video, ended: Ended) -> None:
+        outcomes: dict[str, Outcome | None] = {}
+        for feature, signal, rows in zip(
+            self._features, self._signal_of, video.features, strict=True
+        ):
+            name = feature.spec.name
+            if signal in ended.missing:
+                outcomes[name] = _outcome(
+                    video.task, "skipped", ended.missing[signal], ended.media, stage="open"
+                )
+                continue
+            try:
+                values = _storable(feature.spec, rows)
+            except _Unstorable as error:
+                outcomes[name] = _outcome(
+                    video.task, "failed", error.reason, ended.media, "embed", str(error)
+                )
+                continue
+            times = np.array(rows.times, np.float64)
+            track = Track(video_id=video.task.source.video_id, values=values, times=times)
+            self._writer.put(name, track, media=ended.media)
+            outcomes[name] = None
+        self._settle(video.task, outcomes, ended.media)
+
+    def _fail(self, task: Task, event: Failed) -> None:
+        outcome = _outcome(task, "failed", event.reason, event.media, event.stage, event.message)
+        self._settle(task, {f.spec.name: outcome for f in self._features}, event.media)
+
+    def _settle(self, task: Task, outcomes: dict[str, Outcome | None], media: Media) -> None:
+        """Mark what has no rows, and tell of the video; None stands for rows."""
+        for name, outcome in outcomes.items():
+            if outcome is not None:
+                self._writer.mark(name, outcome)
+        self._held += 1
+        failed = next((o for o in outcomes.values() if o and o.status == "failed"), None)
+        self._on_ended(
+            VideoEnded(
+                video_id=task.source.video_id,
+                status={name: o.status if o else "done" for name, o in outcomes.items()},
+                reason=failed.reason if failed else "",
+                message=failed.message if failed else "",
+                media=media,
+            )
+        )
+
+    def _forward_all(self) -> None:
+        for batch in self._batches:
+            batch.forward()
+        self._finish_complete()
+
+    def _commit_if_due(self) -> None:
+        if not self._held:
+            return
+        full = self._held >= BUCKET_VIDEOS or self._writer.bytes >= BUCKET_BYTES
+        if full or self._writer.age_seconds >= BUCKET_SECONDS:
+            self._forward_all()  # videos that wait for one row in a rarely filled batch
+            self._writer.commit()
+            self._held = 0
+
+
+class _Unstorable(MmfError):
+    """The rows that were computed cannot be stored: a short reason code and a sentence."""
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+def _storable(spec: FeatureSpec, rows: _Rows) -> np.ndarray:
+    """The rows in the stored dtype, (T, *shape); raises _Unstorable."""
+    if not rows.finite:
+        raise _Unstorable("nonfinite", f"feature {spec.name!r}: the rows hold NaN or infinity.")
+    try:
+        return spec.encode(np.stack(rows.values) if rows.values else np.zeros((0, *spec.shape)))
+    except MmfError as error:
+        raise _Unstorable("out_of_range", str(error)) from error
+
+
+def _outcome(
+    task: Task,
+    status: Literal["skipped", "failed"],
+    reason: str,
+    media: Media,
+    stage: str = "",
+    message: str = "",
+) -> Outcome:
+    return Outcome(
+        video_id=task.source.video_id,
+        status=status,
+        reason=reason,
+        stage=stage,
+        message=message,
+        attempts=task.attempts,
+        media=media,
+    )
