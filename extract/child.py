@@ -1,9 +1,9 @@
-"""The decoder's process: files in by one pipe, rows out by a ring, what is said of them by another.
+"""The decoder's process: files come by one pipe, their rows go by a ring, the rest by a pipe.
 
-Started by `mmf.extract.decoder` as ``python -m mmf.extract.child COMMANDS EVENTS RING NBYTES`` (three
-inherited descriptors). It loads no torch and holds no secret: a file that breaks FFmpeg breaks this
-process, and the parent starts another. Both pipes carry one JSON array a line, so that the parent
-never unpickles what a hostile file may have written.
+Started by `mmf.extract.process` as ``python -m mmf.extract.child COMMANDS EVENTS RING NBYTES``, the
+first three inherited descriptors. It loads no torch and holds no secret: a file that breaks FFmpeg
+breaks this process, and the parent starts another. Both pipes carry one JSON array a line, so that
+the parent never unpickles what a hostile file may have written.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import Any
 import av
 import numpy as np
 
-from mmf.extract.media import Done, Facts, Opened, Row, decode
+from mmf.extract.media import Done, Facts, Opened, Request, Row, decode
 from mmf.extract.opening import Limits, Unusable, check_identity
 from mmf.extract.ring import Ring
 from mmf.extract.signals import from_json
@@ -70,24 +70,18 @@ class _Worker:
         facts = Facts()
         try:
             check_identity(path, size, sha256)
-            self._tell(self._decode(path, captions, facts), facts)
+            request = Request(
+                limits=self._limits,
+                allow_partial=self._allow_partial,
+                captions=captions,
+                facts=facts,
+            )
+            self._tell(decode(path, self._signals, request), facts)
         except Unusable as error:
             self.say("failed", error.reason, error.stage, str(error), asdict(facts))
         except MemoryError:
             message = f"asks for more than {self._limits.memory_bytes} bytes of memory."
             self.say("failed", "limit_memory", "decode", message, asdict(facts))
-
-    def _decode(
-        self, path: str, captions: str | None, facts: Facts
-    ) -> Iterator[Opened | Row | Done]:
-        return decode(
-            path,
-            self._signals,
-            facts,
-            limits=self._limits,
-            allow_partial=self._allow_partial,
-            captions_path=captions,
-        )
 
     def _tell(self, decoded: Iterator[Opened | Row | Done], facts: Facts) -> None:
         for event in decoded:

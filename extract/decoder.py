@@ -1,15 +1,9 @@
 """Decoding in a process of its own, ahead of whoever uses the rows.
 
-The process is exec'd, not forked, so it holds nothing of ours (no CUDA, no threads, no torch). A
-file that crashes, hangs or swells it costs that file: the process is killed and another goes on.
+A file that crashes, hangs or swells the process costs that file and no other: the process is ended
+and another goes on.
 """
 
-import contextlib
-import json
-import os
-import select
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from mmf import MmfError
-from mmf.extract.opening import Limits
-from mmf.extract.ring import Ring, anonymous_file
+from mmf.extract.opening import DEFAULT_LIMITS, Limits
+from mmf.extract.process import Process, json_line
 from mmf.extract.signals import Cues, Signal, Waves, to_json
 from mmf.store.feature import Media
 
@@ -84,8 +78,13 @@ class _Job:
     duration: float = 0.0  # seconds of media, as far as we know
 
     @property
+    def shown(self) -> str:
+        """The path as text that every table takes."""
+        return self.path.encode("utf-8", "backslashreplace").decode()
+
+    @property
     def command(self) -> bytes:
-        return _line([self.path, self.captions, self.size, self.sha256])
+        return json_line([self.path, self.captions, self.size, self.sha256])
 
 
 class Decoder:
@@ -100,7 +99,7 @@ class Decoder:
         self,
         signals: Sequence[Signal],
         *,
-        limits: Limits = Limits(),
+        limits: Limits = DEFAULT_LIMITS,
         allow_partial: bool = False,
     ):
         self._shapes = [(_dtype(signal), signal.row_shape) for signal in signals]
@@ -112,7 +111,7 @@ class Decoder:
             "allow_partial": allow_partial,
         }
         self._limits = limits
-        self._child: _Child | None = None
+        self._child: Process | None = None
         self._queue: deque[_Job] = deque()  # not yet told to the process
         self._told: deque[_Job] = deque()  # told and not ended; the first is being decoded
         self._behind: int | None = None  # the ring's position behind the sample given last
@@ -170,7 +169,7 @@ class Decoder:
         if self._child is None:
             if not self._queue:
                 return
-            self._child = _Child(self._options, self._ring_bytes)
+            self._child = Process(self._options, self._ring_bytes)
             self._behind = None
         while self._queue and len(self._told) < AHEAD and self._child.told < RECYCLE_AFTER:
             job = self._queue.popleft()
@@ -195,7 +194,7 @@ class Decoder:
             return self._lost(job, child)
         return self._understood(job, child, message)
 
-    def _understood(self, job: _Job, child: "_Child", message: list[Any]) -> Event | None:
+    def _understood(self, job: _Job, child: Process, message: list[Any]) -> Event | None:
         kind, *values = message
         if kind == "row":
             signal, row, at, behind = values[0], values[1], values[3], values[4]
@@ -211,16 +210,16 @@ class Decoder:
         elif kind == "done":
             self._told.popleft()
             rows, missing, facts = values
-            media = Media(path=job.path, **facts)
+            media = Media(path=job.shown, **facts)
             return Ended(key=job.key, media=media, rows=tuple(rows), missing=dict(missing))
         elif kind == "failed":
             self._told.popleft()
             reason, stage, text, facts = values
-            media = Media(path=job.path, **facts)
+            media = Media(path=job.shown, **facts)
             return Failed(key=job.key, reason=reason, stage=stage, message=text, media=media)
         return None
 
-    def _lost(self, job: _Job, child: "_Child") -> Event:
+    def _lost(self, job: _Job, child: Process) -> Event:
         """The process died or was too slow; the files after this one go to another."""
         hung = child.process.poll() is None and not child.closed
         reason = "timeout" if hung else child.cause_of_death()
@@ -239,111 +238,12 @@ class Decoder:
             return Restarted(key=job.key)
         if hung:
             errors = "decoding took longer than the time limit for a file of its length."
-        media = Media(path=job.path)
+        media = Media(path=job.shown)
         message = errors or f"the decoder's process ended with {reason}."
         return Failed(key=job.key, reason=reason, stage="decode", message=message, media=media)
-
-
-class _Child:
-    """The process, its pipes and its ring."""
-
-    def __init__(self, options: dict[str, Any], ring_bytes: int):
-        self.told = 0
-        self.ready = False
-        self.closed = False  # the process closed its end
-        self._unsent = bytearray(_line(options))
-        self._heard = bytearray()
-        self._messages: deque[bytes] = deque()
-        self._errors = anonymous_file("mmf-errors")
-        with Ring.allocate(ring_bytes) as memory:
-            self.ring = Ring(memory.fileno(), ring_bytes)
-            commands, self._commands = os.pipe()
-            self._events, events = os.pipe()
-            os.set_blocking(self._commands, False)
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mmf.extract.child"]
-                + [str(n) for n in (commands, events, memory.fileno(), ring_bytes)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-                pass_fds=(commands, events, memory.fileno()),
-                env=_environment(),
-            )
-        os.close(commands)
-        os.close(events)
-
-    def tell(self, line: bytes) -> None:
-        self.told += 1
-        self._unsent += line
-        self._send()
-
-    def listen(self, timeout: float) -> list[Any] | None:
-        """The next message; None where none came in time or the process is gone."""
-        deadline = time.monotonic() + timeout
-        while not self._messages:
-            poll = select.poll()
-            poll.register(self._events, select.POLLIN)
-            if self._unsent:
-                poll.register(self._commands, select.POLLOUT)
-            left = deadline - time.monotonic()
-            ready = dict(poll.poll(left * 1000)) if left > 0 else {}
-            if not ready:
-                return None
-            if self._commands in ready:
-                self._send()
-            if self._events in ready and not self._hear():
-                return None
-        message = json.loads(self._messages.popleft())
-        if message[0] == "ready":
-            self.ready = True
-        return message
-
-    def kill(self) -> str:
-        """Ends the process and closes what was shared with it; the end of its error output."""
-        self.process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel: abandoned
-            self.process.wait(timeout=5)
-        os.close(self._commands)
-        os.close(self._events)
-        with self._errors as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 1000))
-            lines = file.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
-
-    def cause_of_death(self) -> str:
-        """``signal_11``, ``exit_1`` and the like."""
-        try:
-            code = self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            return "exit"
-        return f"signal_{-code}" if code < 0 else f"exit_{code}"
-
-    def _send(self) -> None:
-        with contextlib.suppress(BlockingIOError, BrokenPipeError):
-            while self._unsent:
-                del self._unsent[: os.write(self._commands, self._unsent)]
-
-    def _hear(self) -> bool:
-        data = os.read(self._events, 1 << 16)
-        self.closed = not data
-        self._heard += data
-        *whole, rest = self._heard.split(b"\n")
-        self._messages.extend(whole)
-        self._heard = bytearray(rest)
-        return bool(data)
-
-
-def _line(values: Any) -> bytes:
-    return json.dumps(values).encode() + b"\n"
 
 
 def _dtype(signal: Signal) -> np.dtype | None:
     if isinstance(signal, Cues):
         return None
     return np.dtype(np.float32 if isinstance(signal, Waves) else np.uint8)
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with our import path, and no threads beside the decoder's one."""
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

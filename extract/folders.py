@@ -4,17 +4,19 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-MEDIA = frozenset(
-    "3g2 3gp aac aif aiff amr asf avi divx f4v flac flv gif m2ts m4a m4b m4v mj2 mka mkv mov mp2"
-    " mp3 mp4 mpeg mpg mts mxf oga ogg ogv opus rm rmvb swf vob wav webm wma wmv".split()
-)
+MEDIA = {
+    f".{suffix}"
+    for suffix in """3g2 3gp aac aif aiff amr asf avi divx f4v flac flv gif m2ts m4a m4b m4v mj2 mka mkv
+    mov mp2 mp3 mp4 mpeg mpg mts mxf oga ogg ogv opus rm rmvb swf vob wav webm wma wmv""".split()  # noqa: SIM905
+}
 # not even looked into; whatever is in neither list is known by its first bytes
-OTHER = frozenset(
-    "7z arrow ass avif bin bmp bz2 c cfg ckpt conf cpp csv db doc docx gz h h5 hdf5 heic html ini"
-    " ipynb jpeg jpg js json jsonl lock log m3u m3u8 md mpd nfo npy npz onnx parquet pdf pkl png"
-    " pt pth py pyc rar rst safetensors sbv sdp sh sqlite srt ssa sub svg tar tfrecord tif tiff"
-    " toml tsv txt vtt webp xls xlsx xml xz yaml yml zip zst".split()
-)
+OTHER = {
+    f".{suffix}"
+    for suffix in """7z arrow ass avif bin bmp bz2 c cfg ckpt conf cpp csv db doc docx gz h h5 hdf5 heic
+    html ini ipynb jpeg jpg js json jsonl lock log m3u m3u8 md mpd nfo npy npz onnx parquet pdf pkl png
+    pt pth py pyc rar rst safetensors sbv sdp sh sqlite srt ssa sub svg tar tfrecord tif tiff
+    toml tsv txt vtt webp xls xlsx xml xz yaml yml zip zst""".split()  # noqa: SIM905
+}
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -25,6 +27,12 @@ SPLITS = {
     "testing": "test",
 }
 STORE_MARK = "mmf.json"
+_FIRST_BYTES = (
+    *(b"\x1aE\xdf\xa3", b"OggS", b"fLaC", b"ID3", b"FLV\x01", b"GIF8"),
+    *(b"0&\xb2u\x8ef\xcf\x11", b"\x06\x0e+4\x02\x05"),  # ASF, MXF
+    *(b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xf1", b"\xff\xf9"),  # MP3, AAC
+    *(b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"),  # MPEG
+)
 _IMAGES = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")
 
 
@@ -70,7 +78,7 @@ def _walk(
 
 def is_media(path: str) -> bool:
     """Whether a file is meant as an input: by its extension, else by its first bytes."""
-    suffix = os.path.splitext(path)[1].lower().lstrip(".")
+    suffix = os.path.splitext(path)[1].lower()
     if suffix in MEDIA:
         return True
     if suffix in OTHER or not os.path.isfile(path):
@@ -88,14 +96,9 @@ def looks_like_media(head: bytes) -> bool:
         return head[8:12] not in _IMAGES
     if head[:4] == b"RIFF":
         return head[8:12] in (b"WAVE", b"AVI ")
-    return (
-        head[4:8] in (b"moov", b"mdat", b"wide")
-        or head.startswith((b"\x1aE\xdf\xa3", b"OggS", b"fLaC", b"ID3", b"FLV\x01", b"GIF8"))
-        or head.startswith((b"0&\xb2u\x8ef\xcf\x11", b"\x06\x0e+4\x02\x05"))  # ASF, MXF
-        or head.startswith((b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xf1", b"\xff\xf9"))
-        or head.startswith((b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"))  # MPEG
-        or head[0:377:188] == b"GGG"  # MPEG-TS
-    )
+    boxes = head[4:8] in (b"moov", b"mdat", b"wide")
+    transport_stream = head[0:377:188] == b"GGG"
+    return boxes or transport_stream or head.startswith(_FIRST_BYTES)
 
 
 def splits_and_labels(found: Sequence[Found]) -> tuple[list[str] | None, list[str] | None]:

@@ -6,7 +6,7 @@ same file gives as many rows of sound as of pictures, in one run or in two. What
 frames and a window of sound, never a video.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,25 +14,21 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition, Stream
 
 from mmf.extract import captions
-from mmf.extract.opening import Limits, Unusable, declared_duration, open_media
-from mmf.extract.pictures import Picture, PictureRows, frame_time
+from mmf.extract.opening import DEFAULT_LIMITS, Limits, Unusable, declared_duration, open_media
+from mmf.extract.pictures import Picture, PictureRows
 from mmf.extract.signals import Cues, FramePairs, Frames, Signal, Waves
 from mmf.extract.sound import SoundRows
+from mmf.extract.streams import Clock, best_stream, seconds, step_of, subtitle_stream
 
-# containers whose header states a duration that does not shrink when the file is cut
-DECLARING = ("mov", "matroska", "wav", "flac", "flv", "asf")
-WHOLE = 0.98  # of the declared duration, or all but …
-SLACK = 0.1  # … this many seconds
 MAX_READ_ERRORS = 100  # in a row, before the rest of the file is given up
 DECODING_ERRORS = (av.FFmpegError, ValueError, IndexError)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """The file opened; `duration` seconds are promised by its header, or None."""
+    """The file is open; its header declares this duration in seconds, or none."""
 
     duration: float | None
 
@@ -47,6 +43,14 @@ class Row:
     payload: np.ndarray | str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """The file is through: rows per signal, and the reason for each signal that is not there."""
+
+    rows: tuple[int, ...]
+    missing: dict[int, str]
+
+
 @dataclass(kw_only=True)
 class Facts:
     """What decoding showed of the file so far."""
@@ -58,53 +62,50 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
-    """The file is through: rows per signal, and the reason for each signal that is not there."""
+class Request:
+    """How a file is to be decoded, beside what is asked of it."""
 
-    rows: tuple[int, ...]
-    missing: dict[int, str] = field(default_factory=dict)
+    limits: Limits = DEFAULT_LIMITS
+    allow_partial: bool = False  # take a file that ends before its header says
+    captions: str | None = None  # the caption file, where it is not to be looked for
+    facts: Facts = field(default_factory=Facts)  # filled in on the way
 
 
 def decode(
-    path: str,
-    signals: Sequence[Signal],
-    facts: Facts | None = None,
-    *,
-    limits: Limits = Limits(),
-    allow_partial: bool = False,
-    captions_path: str | None = None,
+    path: str, signals: Sequence[Signal], request: Request | None = None
 ) -> Iterator[Opened | Row | Done]:
     """Opened, then the rows of every signal as they are settled, then Done.
 
-    `facts` is filled in on the way. Raises Unusable where the file cannot be used; the rows that
-    came before are then to be dropped. `allow_partial` takes a file that ends too early.
+    Raises Unusable where the file cannot be used; the rows that came before are then to be dropped.
     """
-    facts = facts if facts is not None else Facts()
-    with open_media(path, limits) as (container, facts.size_bytes):
+    request = request or Request()
+    with open_media(path, request.limits) as (container, request.facts.size_bytes):
         yield Opened(duration=declared_duration(container))
-        one_pass = _Pass(container, signals, facts, limits)
-        one_pass.find_captions(path, captions_path)
+        one_pass = _Pass(container, signals, request)
+        one_pass.find_captions(path)
         yield from one_pass.rows()
-        if not allow_partial:
-            one_pass.check_whole()
+        if not request.allow_partial:
+            one_pass.clock.check_whole(container)
         yield Done(rows=tuple(one_pass.counts), missing=one_pass.missing)
 
 
 class _Pass:
-    def __init__(
-        self, container: InputContainer, signals: Sequence[Signal], facts: Facts, limits: Limits
-    ):
-        self.container, self.signals, self.facts, self.limits = container, signals, facts, limits
+    """The one pass over the packets, and what has been gathered in it."""
+
+    def __init__(self, container: InputContainer, signals: Sequence[Signal], request: Request):
+        self.container, self.signals, self.request = container, signals, request
+        self.facts = request.facts
         self.video, self.audio = best_stream(container, "video"), best_stream(container, "audio")
         self.clock = Clock([s for s in (self.video, self.audio) if s is not None])
         self.counts = [0] * len(signals)
         self.missing: dict[int, str] = {}
+        # by the index of their signal
         self.pictures: dict[int, PictureRows] = {}
         self.sounds: dict[int, SoundRows] = {}
         self.cues: dict[int, list[captions.Cue]] = {}
-        self.subtitles: dict[int, int] = {}  # signal -> the stream that has its cues
-        self.decoded_audio = False
-        self._picture_time: float | None = None
+        self.cue_streams: dict[int, int] = {}
+        self._shown: float | None = None  # the last picture's time
+        self._packets_of_sound = self._frames_of_sound = 0
         for index, signal in enumerate(signals):
             if isinstance(signal, Waves) and self.audio is not None:
                 self.sounds[index] = SoundRows(signal, self.clock.start)
@@ -113,73 +114,51 @@ class _Pass:
             elif not isinstance(signal, Cues):
                 self.missing[index] = "no_such_stream"
 
-    def find_captions(self, path: str, given: str | None) -> None:
+    def find_captions(self, path: str) -> None:
         """Where each Cues signal's cues come from: the file given, one beside, a stream."""
         for index, signal in enumerate(self.signals):
             if not isinstance(signal, Cues):
                 continue
-            source = given or captions.beside(path, signal.language)
+            self.cues[index] = []
+            source = self.request.captions or captions.beside(path, signal.language)
             if source is not None:
                 self.cues[index] = _cues_of_file(source, self.clock.start)
-                continue
-            stream = subtitle_stream(self.container, signal.language)
-            if stream is None:
-                self.missing[index] = "no_captions"
-            else:
-                self.cues[index] = []
-                self.subtitles[index] = stream.index
+            elif stream := subtitle_stream(self.container, signal.language):
+                self.cue_streams[index] = stream.index
 
     def rows(self) -> Iterator[Row]:
         """Every row of every signal."""
         decoders = self._decoders()
+        longest = self.request.limits.max_duration
         for packet in self._packets():
             self.clock.see(packet)
-            if self.clock.end - self.clock.start > self.limits.max_duration:
-                raise Unusable(
-                    "limit_duration",
-                    "decode",
-                    f"longer than the {self.limits.max_duration:.0f} s that are read.",
-                )
+            if self.clock.end - self.clock.start > longest:
+                raise Unusable("limit_duration", "decode", f"longer than {longest:.0f} s.")
             rows_of = decoders.get(packet.stream_index)
             if rows_of is not None:
                 yield from rows_of(packet)
         self.facts.duration = self.clock.end - self.clock.start
         yield from self._last_rows()
 
-    def check_whole(self) -> None:
-        """Raises Unusable where the file ends well before its header says."""
-        declared = declared_duration(self.container)
-        name = self.container.format.name.split(",")[0]
-        if declared is None or name not in DECLARING:
-            return
-        found = self.clock.seen_until - self.clock.start
-        if name == "matroska":  # counts from zero, not from the first packet
-            found = max(found, self.clock.seen_until)
-        if found < WHOLE * declared and found < declared - SLACK:
-            raise Unusable(
-                "truncated",
-                "decode",
-                f"ends after {found:.2f} s of the {declared:.2f} s that its header declares.",
-            )
-
     def _decoders(self) -> dict[int, Callable[[Packet], Iterator[Row]]]:
+        """What is to be done with the packets of each stream that is decoded."""
         decoders: dict[int, Callable[[Packet], Iterator[Row]]] = {}
         if self.pictures and self.video is not None:
             decoders[self.video.index] = self._picture_rows
         if self.sounds and self.audio is not None:
             decoders[self.audio.index] = self._sound_rows
-        for index in set(self.subtitles.values()):
-            decoders[index] = self._take_cues
+        decoders.update(dict.fromkeys(self.cue_streams.values(), self._take_cues))
         for index in decoders:
             codec = self.container.streams[index].codec_context
             if codec is None:
-                raise Unusable("undecodable", "open", f"no decoder for stream {index}.")
+                raise Unusable("undecodable", "open", f"there is no decoder for stream {index}.")
             if codec.type != "subtitle":
                 codec.thread_count = 1
-                codec.options = {"max_pixels": str(self.limits.max_pixels)}
+                codec.options = {"max_pixels": str(self.request.limits.max_pixels)}
         return decoders
 
     def _packets(self) -> Iterator[Packet]:
+        """Every packet; behind a damaged place reading goes on."""
         errors = 0
         while errors < MAX_READ_ERRORS:
             try:
@@ -187,11 +166,13 @@ class _Pass:
                     errors = 0
                     yield packet
                 return
-            except DECODING_ERRORS:  # one damaged place; reading goes on behind it
+            except DECODING_ERRORS:
                 errors += 1
                 self.facts.bad_packets += 1
+            except OSError as error:
+                raise Unusable("read_error", "decode", f"cannot read on: {error}.") from error
 
-    def _frames_of(self, packet: Packet) -> Sequence[Any]:
+    def _decoded(self, packet: Packet) -> Sequence[Any]:
         try:
             return packet.decode()
         except EOFError:  # flushed twice
@@ -201,41 +182,45 @@ class _Pass:
             return ()
 
     def _picture_rows(self, packet: Packet) -> Iterator[Row]:
-        for frame in self._frames_of(packet):
+        for frame in self._decoded(packet):
             self.facts.frames += 1
-            time = frame_time(frame, self._picture_time, self.clock.step(packet.stream))
-            if self._picture_time is not None and time <= self._picture_time:
-                continue  # shown at no time of its own
-            self._picture_time = time
+            time = _time_of(frame)
+            if time is None:
+                time = (self._shown or self.clock.start) + step_of(packet.stream)
+            if self._shown is not None and time <= self._shown:
+                continue  # it is never on the screen
+            self._shown = time
             picture = Picture(frame, time)
             for index, rows in self.pictures.items():
-                yield from self._numbered(index, rows.push(picture))
+                yield from self._numbered(index, rows.push(picture, self.clock.end))
 
     def _sound_rows(self, packet: Packet) -> Iterator[Row]:
-        for frame in self._frames_of(packet):
-            self.decoded_audio = True
-            ticks = frame.pts if frame.pts is not None else frame.dts
-            base = frame.time_base
+        self._packets_of_sound += bool(packet.size)
+        for frame in self._decoded(packet):
+            self._frames_of_sound += 1
             for index, rows in self.sounds.items():
-                time = None if ticks is None else ticks * base.numerator / base.denominator
-                yield from self._numbered(index, rows.push(frame, time, self.clock.end))
+                made = rows.push(frame, _time_of(frame), self.clock.end)
+                yield from self._numbered(index, made)
 
     def _take_cues(self, packet: Packet) -> Iterator[Row]:
-        found = list(_cues_of_packet(packet, self._frames_of(packet)))
-        for index, stream in self.subtitles.items():
+        found = list(_cues_of_packet(packet, self._decoded(packet)))
+        for index, stream in self.cue_streams.items():
             if stream == packet.stream_index:
                 self.cues[index].extend(found)
-        yield from ()
+        yield from ()  # cues come in order of time, so at the end
 
     def _last_rows(self) -> Iterator[Row]:
         if self.pictures and not self.facts.frames:
-            raise Unusable(
-                "undecodable", "decode", "no frame of the video stream could be decoded."
-            )
-        if self.sounds and not self.decoded_audio:
+            raise Unusable("undecodable", "decode", "no frame of the video could be decoded.")
+        if self._packets_of_sound and not self._frames_of_sound:
             raise Unusable("undecodable", "decode", "nothing of the sound could be decoded.")
-        for index, rows in {**self.pictures, **self.sounds}.items():
-            yield from self._numbered(index, rows.finish(self.clock.end))
+        for index, pictures in self.pictures.items():
+            yield from self._numbered(index, pictures.finish(self.clock.end))
+        for index, sounds in self.sounds.items():
+            if self._packets_of_sound:
+                yield from self._numbered(index, sounds.finish(self.clock.end))
+            else:
+                self.missing[index] = "no_such_stream"
         for index, cues in self.cues.items():
             if not cues:
                 self.missing[index] = "no_captions"
@@ -243,73 +228,17 @@ class _Pass:
             yield from self._numbered(index, ((cue.start, cue.text) for cue in in_order))
 
     def _numbered(
-        self, index: int, rows: Iterator[tuple[float, np.ndarray]] | Iterator[tuple[float, str]]
+        self, index: int, rows: Iterable[tuple[float, np.ndarray] | tuple[float, str]]
     ) -> Iterator[Row]:
         for time, payload in rows:
             yield Row(signal=index, row=self.counts[index], time=time, payload=payload)
             self.counts[index] += 1
 
 
-class Clock:
-    """Where the file's time starts and ends, told by its best streams' packets."""
-
-    def __init__(self, streams: Sequence[Stream]):
-        starts = [_seconds(s.start_time, s) for s in streams if s.start_time is not None]
-        self.start = min(starts, default=0.0)
-        self.end = self.start  # of the best streams, what is discarded left out
-        self.seen_until = self.start  # by any stream
-        self._best = {s.index for s in streams}
-        self._last: dict[int, float] = {}
-
-    def see(self, packet: Packet) -> None:
-        """Moves the end to where the packet ends."""
-        ticks = packet.pts if packet.pts is not None else packet.dts
-        if ticks is None:
-            return
-        stream = packet.stream
-        time = _seconds(ticks, stream)
-        if packet.duration:
-            until = _seconds(ticks + packet.duration, stream)
-        else:
-            until = time + (
-                self.step(stream) or max(0.0, time - self._last.get(stream.index, time))
-            )
-        self._last[stream.index] = time
-        self.seen_until = max(self.seen_until, until)
-        if stream.index in self._best and not packet.is_discard:
-            self.end = max(self.end, until)
-
-    def step(self, stream: Stream) -> float:
-        """Seconds from frame to frame where only the header tells; 0 where it does not."""
-        rate = getattr(stream, "average_rate", None)
-        return float(1 / rate) if rate else 0.0
-
-
-def best_stream(container: InputContainer, kind: str) -> Stream | None:
-    """FFmpeg's best stream of this kind; a cover picture is no video."""
-    if not any(_is_kind(s, kind) for s in container.streams):
-        return None
-    best = container.streams.best(kind)  # type: ignore[arg-type]
-    if best is not None and _is_kind(best, kind):
-        return best
-    return next(s for s in container.streams if _is_kind(s, kind))
-
-
-def _is_kind(stream: Stream, kind: str) -> bool:
-    return stream.type == kind and not stream.disposition & Disposition.attached_pic
-
-
-def subtitle_stream(container: InputContainer, language: str) -> Stream | None:
-    """The first subtitle stream of this language; '' takes the first of any."""
-    for stream in container.streams.subtitles:
-        if not language or captions.same_language(stream.language or "", language):
-            return stream
-    return None
-
-
-def _seconds(ticks: int, stream: Stream) -> float:
-    base = stream.time_base
-    return ticks * base.numerator / base.denominator if base else 0.0
+def _time_of(frame: Any) -> float | None:
+    ticks = frame.pts if frame.pts is not None else frame.dts
+    base = frame.time_base
+    return None if ticks is None else ticks * base.numerator / base.denominator
 
 
 def _cues_of_file(path: str, start: float) -> list[captions.Cue]:
@@ -324,10 +253,10 @@ def _cues_of_file(path: str, start: float) -> list[captions.Cue]:
 def _cues_of_packet(packet: Packet, subtitles: Sequence[Any]) -> Iterator[captions.Cue]:
     if packet.pts is None:
         return
-    start = _seconds(packet.pts, packet.stream)
-    end = _seconds(packet.pts + (packet.duration or 0), packet.stream)
+    start = seconds(packet.pts, packet.stream)
+    end = seconds(packet.pts + (packet.duration or 0), packet.stream)
     for subtitle in subtitles:
-        raw = getattr(subtitle, "dialogue", b"")  # a bitmap has none
+        raw = getattr(subtitle, "dialogue", b"")  # a picture of text has none
         lines = (captions.plain(line) for line in captions.decode_text(raw).splitlines())
         text = "\n".join(line for line in lines if line)
         if text:

@@ -28,7 +28,7 @@ READ_BYTES = 1 << 18  # a Python call per read: larger than PyAV's 32 KiB
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a file may ask of the machine; more is a failure with a `limit_…` or `timeout` reason."""
+    """What a file may ask of the machine; more fails as `limit_…` or `timeout`."""
 
     max_pixels: int = 8192 * 4320  # of one frame
     max_duration: float = 12 * 3600.0  # seconds of media
@@ -37,6 +37,9 @@ class Limits:
     timeout_per_second: float = 2.0  # … this much for each second of media
     ring_bytes: int = 64 << 20  # of rows that are decoded and not yet taken
     memory_bytes: int = 8 << 30  # address space of the decoder's process
+
+
+DEFAULT_LIMITS = Limits()
 
 
 class Unusable(MmfError):

@@ -6,13 +6,15 @@ that are kept are converted.
 """
 
 import struct
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import cast
 
 import numpy as np
+from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 
-from mmf.extract.sampling import EDGE, Grid, resize_and_crop
+from mmf.extract.sampling import Grid, resize_and_crop
 from mmf.extract.signals import FramePairs, Frames
 
 
@@ -38,21 +40,15 @@ def upright(frame: VideoFrame) -> np.ndarray:
     a pixel (p, q) to (a p + c q + x, b p + d q + y).
     """
     rgb = frame.to_ndarray(format="rgb24", threads=1)
-    if not frame.rotation and "DISPLAYMATRIX" not in _side_data_names(frame):
-        return rgb
     a, b, c, d = _turn(frame)
     if abs(b) > abs(a):
         rgb, a, d = rgb.transpose(1, 0, 2), c, b
     return rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-def _side_data_names(frame: VideoFrame) -> list[str]:
-    return [data.type.name for data in frame.side_data]
-
-
 def _turn(frame: VideoFrame) -> tuple[int, int, int, int]:
-    for data in frame.side_data:
-        if data.type.name == "DISPLAYMATRIX":
+    for data in cast(Iterable[SideData], frame.side_data):
+        if data.type == SideDataType.DISPLAYMATRIX:
             a, b, _, c, d = struct.unpack("=5i", bytes(data)[:20])
             return a, b, c, d
     return 1, 0, 0, 1
@@ -68,12 +64,13 @@ class PictureRows:
         self._before: Picture | None = None  # the last picture but one
         self._last: Picture | None = None
 
-    def push(self, picture: Picture) -> Iterator[tuple[float, np.ndarray]]:
-        """The rows that are settled now that `picture` follows the last one."""
+    def push(self, picture: Picture, end: float) -> Iterator[tuple[float, np.ndarray]]:
+        """The rows before `end` that are settled now that `picture` follows the last one."""
         last = self._last
         if last is not None:
             middle = last.time + (picture.time - last.time) / 2
-            for _ in range(self._rows, self._grid.rows_until(middle)):
+            settled = min(self._grid.rows_until(middle), self._grid.rows_before(end))
+            for _ in range(self._rows, settled):
                 self._rows += 1
                 yield last.time, self._payload(last, last, picture)
         self._before, self._last = last, picture
@@ -92,15 +89,3 @@ class PictureRows:
         if isinstance(self._signal, Frames):
             return nearest.cropped(resize, crop)
         return np.stack([first.cropped(resize, crop), second.cropped(resize, crop)])
-
-
-def frame_time(frame: Any, after: float | None, step: float) -> float:
-    """Seconds at which `frame` is shown: exact, or `step` after the frame before if it has no time."""
-    ticks = frame.pts if frame.pts is not None else frame.dts
-    if ticks is None:
-        return 0.0 if after is None else after + step
-    base = frame.time_base
-    return ticks * base.numerator / base.denominator
-
-
-__all__ = ["EDGE", "Picture", "PictureRows", "frame_time", "upright"]

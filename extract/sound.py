@@ -24,9 +24,8 @@ def mono(frame: AudioFrame) -> np.ndarray:
     if samples.dtype == np.uint8:
         return (samples.mean(axis=0, dtype=np.float32) - 128) / 128
     if samples.dtype.kind == "i":
-        return samples.mean(axis=0, dtype=np.float64).astype(np.float32) / float(
-            np.iinfo(samples.dtype).max + 1
-        )
+        full_scale = 2.0 ** (8 * samples.itemsize - 1)
+        return (samples.mean(axis=0, dtype=np.float64) / full_scale).astype(np.float32)
     return np.nan_to_num(samples.mean(axis=0), posinf=0, neginf=0).astype(np.float32)
 
 
@@ -39,7 +38,7 @@ class SoundRows:
         self._rows = 0
         self._rate = 0  # of the source
         self._placed = 0  # samples at the source's rate since `start`
-        self._resampler: av.AudioResampler | None = None
+        self._resampler = av.AudioResampler("flt", "mono", signal.sample_rate)
         self._held = np.zeros(0, np.float32)  # at the signal's rate …
         self._held_from = 0  # … from this sample on
 
@@ -50,7 +49,9 @@ class SoundRows:
         samples = mono(frame)
         if frame.sample_rate != self._rate:
             self._change_rate(frame.sample_rate)
-        shift = round((time - self._grid.start) * self._rate) - self._placed
+        shift = 0
+        if time is not None:
+            shift = round((time - self._grid.start) * self._rate) - self._placed
         if self._placed == 0 or abs(shift) > JITTER * self._rate:
             for silent in range(
                 0, max(shift, 0), self._rate
@@ -63,12 +64,12 @@ class SoundRows:
 
     def finish(self, end: float) -> Iterator[tuple[float, np.ndarray]]:
         """The rows left before `end`, filled up with silence."""
-        self._flush()
+        self._resample(None)
         for _ in range(self._rows, self._grid.rows_before(end)):
             yield self._next_row()
 
     def _change_rate(self, rate: int) -> None:
-        self._flush()
+        self._resample(None)
         self._placed = round(self._placed * rate / self._rate) if self._rate else 0
         self._rate = rate
         self._resampler = av.AudioResampler("flt", "mono", self._signal.sample_rate)
@@ -82,14 +83,10 @@ class SoundRows:
             return
         frame = AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
         frame.sample_rate = self._rate
-        self._hold(frame)
+        self._resample(frame)
 
-    def _flush(self) -> None:
-        if self._resampler is not None and self._rate != self._signal.sample_rate:
-            self._hold(None)
-
-    def _hold(self, frame: AudioFrame | None) -> None:
-        assert self._resampler is not None
+    def _resample(self, frame: AudioFrame | None) -> None:
+        """Takes a frame, or None at the end, through the resampler."""
         made = [part.to_ndarray()[0] for part in self._resampler.resample(frame)]
         self._held = np.concatenate([self._held, *made])
 
