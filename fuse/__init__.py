@@ -11,12 +11,20 @@ from mmf import Registry
 
 if TYPE_CHECKING:
     from mmf.fuse.config import TrainConfig
-    from mmf.fuse.evaluate import evaluate
-    from mmf.fuse.predict import predict
+    from mmf.fuse.evaluation import evaluate
+    from mmf.fuse.prediction import predict, write_predictions
     from mmf.fuse.run import load
-    from mmf.fuse.train import Interrupted, train
+    from mmf.fuse.training import Interrupted, train
 
-__all__ = ["Interrupted", "TrainConfig", "evaluate", "load", "predict", "train"]
+__all__ = [
+    "Interrupted",
+    "TrainConfig",
+    "evaluate",
+    "load",
+    "predict",
+    "train",
+    "write_predictions",
+]
 
 HEADS = Registry(
     "head",
@@ -39,13 +47,15 @@ METRICS = Registry(
     },
 )
 
+# the modules have other names than the functions: a submodule becomes an attribute of its package
 _PLACES = {
-    "Interrupted": "train",
+    "Interrupted": "training",
     "TrainConfig": "config",
-    "evaluate": "evaluate",
+    "evaluate": "evaluation",
     "load": "run",
-    "predict": "predict",
-    "train": "train",
+    "predict": "prediction",
+    "train": "training",
+    "write_predictions": "prediction",
 }
 
 

@@ -66,12 +66,13 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast of the forward pass
 
     def __post_init__(self) -> None:
+        given: dict[str, Any] = vars(self)
         for name in ("store", "out"):  # a Path is taken, and kept as text for the JSON
-            if isinstance(getattr(self, name), os.PathLike):
-                object.__setattr__(self, name, os.fspath(getattr(self, name)))
-        if isinstance(self.features, list):
-            object.__setattr__(self, "features", tuple(self.features))
-        check_types(type(self), vars(self))
+            if isinstance(given[name], os.PathLike):
+                object.__setattr__(self, name, os.fspath(given[name]))
+        if isinstance(given["features"], list):
+            object.__setattr__(self, "features", tuple(given["features"]))
+        check_types(type(self), given)
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)

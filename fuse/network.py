@@ -6,7 +6,7 @@ several dimensions, such as a 7×7×512 grid, count as 7·7 steps of 512 each.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -99,7 +99,15 @@ class Network(nn.Module):
             mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
         cells = math.prod(shape[:-1])
         size = shape[-1] if shape else 1
-        return x.reshape(len(x), -1, size), mask.repeat_interleave(cells, 1)  # (B, T cells, D)
+        return x.reshape(len(x), x.shape[1] * cells, size), mask.repeat_interleave(
+            cells, 1
+        )  # (B, T cells, D)
+
+    def standardise(self, name: str, rows: Iterable[Float[Tensor, "N D"]]) -> None:
+        """Take the mean and deviation of a feature from its training rows, given in parts."""
+        module = self.normalise[self.features.index(name)]
+        if isinstance(module, Normalise):
+            module.fit(rows)
 
     def parameter_counts(self) -> dict[str, int]:
         """Learned parameters of the aggregators, the fusion and the head, and in total."""

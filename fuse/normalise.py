@@ -44,7 +44,7 @@ class Normalise(nn.Module):
         vary keeps an sd of 1.
         """
         count = 0
-        mean = torch.zeros_like(self.mean, dtype=torch.float64)
+        mean = torch.zeros(self.mean.shape, dtype=torch.float64)
         squares = torch.zeros_like(mean)  # sum of squared distances from the mean
         for part in rows:
             n = len(part)

@@ -56,12 +56,8 @@ class MFB(nn.Module):
         if len(sizes) < 2:
             _refuse_one(*sizes)
         self.options = options
-        self.projections = nn.ModuleList(
-            nn.Linear(size, options.outputs * options.factors) for size in sizes.values()
-        )
-        for projection in self.projections:
-            nn.init.xavier_uniform_(projection.weight)
-            nn.init.zeros_(projection.bias)
+        units = options.outputs * options.factors
+        self.projections = nn.ModuleList(_projection(size, units) for size in sizes.values())
         self.dropout = nn.Dropout(options.dropout)
         self.out_size = options.outputs
 
@@ -78,6 +74,13 @@ class MFB(nn.Module):
             product = factor if product is None else product * factor
         pooled = self.dropout(product).unflatten(1, (-1, self.options.factors)).sum(2)  # (B, o)
         return functional.normalize(_power(pooled, self.options.power), dim=1)
+
+
+def _projection(size: int, units: int) -> nn.Linear:
+    layer = nn.Linear(size, units)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def _power(x: Tensor, power: str) -> Tensor:

@@ -1,0 +1,171 @@
+"""A run: the folder that a training leaves, and the network in it.
+
+config.json      the TrainConfig, and what it met: snapshot, features, classes, splits
+metrics.jsonl    a line per epoch
+checkpoints/     the last two; each has the network as it was, the best so far, the optimiser
+"""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmf import MmfError, __version__
+from mmf.fuse import checkpoint
+from mmf.fuse.config import TrainConfig
+from mmf.fuse.network import Network
+from mmf.fuse.plan import Plan
+from mmf.store import FeatureSpec, FeatureStore
+from mmf.store.feature import differing_field
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What config.json of a run says."""
+
+    path: Path
+    config: TrainConfig
+    specs: dict[str, FeatureSpec]
+    classes: tuple[str, ...]
+    task: str
+    loss: str
+    assigned: dict[str, str]  # video → split, where the store left it open
+    digest: str  # of the items and labels that it learns from
+    snapshot: str  # of the store
+
+    @classmethod
+    def of(cls, path: Path, config: TrainConfig, store: FeatureStore, plan: Plan) -> "Run":
+        """The run that this plan will be, before anything of it is written."""
+        return cls(
+            path=path,
+            config=replace(config, features=tuple(plan.specs), out=""),
+            specs=plan.specs,
+            classes=plan.classes,
+            task=plan.task,
+            loss=plan.loss,
+            assigned=plan.assigned,
+            digest=plan.digest(),
+            snapshot=store.snapshot(),
+        )
+
+    def write(self, plan: Plan, parameters: Mapping[str, int]) -> None:
+        """Make the folder and its config.json."""
+        self.path.mkdir(parents=True)
+        values = self._to_json(plan) | {"parameters": parameters}
+        checkpoint.write_json(self.path / "config.json", values)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """The run in a folder."""
+        path = Path(path)
+        try:
+            values = json.loads((path / "config.json").read_text(encoding="utf-8"))
+            data = values["data"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise MmfError(
+                f"{str(path)!r} is not a run: expected the folder of a `mmf train`, "
+                "with its config.json."
+            ) from error
+        if values.get("format") != _FORMAT:
+            raise MmfError(
+                f"run {str(path)!r} has format {values.get('format')!r}; mmf {__version__} reads "
+                f"{_FORMAT}. Train it again, or use the mmf {values.get('mmf')} that wrote it."
+            )
+        return cls(
+            path=path,
+            config=TrainConfig.from_json(values["config"]),
+            specs={n: FeatureSpec.from_json(s["spec"]) for n, s in data["features"].items()},
+            classes=tuple(data["classes"]),
+            task=data["task"],
+            loss=data["loss"],
+            assigned=data["assigned"],
+            digest=data["digest"],
+            snapshot=data["snapshot"],
+        )
+
+    def network(self) -> Network:
+        """The network with its first weights, drawn from torch's generator."""
+        shapes = {name: spec.shape for name, spec in self.specs.items()}
+        return Network(self.config, shapes, self.classes, self.loss)
+
+    def trained(self) -> Network:
+        """The network with the weights that did best in validation, in eval mode, on the CPU."""
+        found = checkpoint.newest(self.path / "checkpoints")
+        if found is None or found[1]["best"] is None:
+            raise MmfError(
+                f"run {str(self.path)!r} has no weights yet. "
+                f"Continue it with `mmf train {self.path}/config.json --out {self.path} --resume`."
+            )
+        with torch.random.fork_rng(devices=[]):
+            network = self.network()
+        network.load_state_dict(checkpoint.load_tensors(found[0], "best"))
+        return network.eval()
+
+    def check_features(self, store: FeatureStore) -> None:
+        """Raise MmfError where the store made a feature of the run in another way.
+
+        A feature that the store lacks altogether is missing for every video, which is allowed, as
+        long as one is there.
+        """
+        there = [name for name in self.specs if name in store.features]
+        if not there:
+            raise MmfError(
+                f"store {str(store.path)!r} has none of the run's features "
+                f"({', '.join(self.specs)}); it has {', '.join(store.features) or 'none'}."
+            )
+        for name in there:
+            here, run = store.features[name], self.specs[name]
+            if here.fingerprint != run.fingerprint:
+                raise MmfError(
+                    f"feature {name!r} of store {str(store.path)!r} was made with another recipe "
+                    f"than the one run {str(self.path)!r} was trained on: "
+                    f"{differing_field(run.identity, here.identity)} (there: the run). "
+                    "Extract it again with the run's recipe, or train anew."
+                )
+
+    def _to_json(self, plan: Plan) -> dict[str, Any]:
+        features: Mapping[str, Any] = {
+            name: {"fingerprint": spec.fingerprint, "spec": spec.to_json()}
+            for name, spec in self.specs.items()
+        }
+        return {
+            "format": _FORMAT,
+            "mmf": __version__,
+            "config": self.config.to_json(),
+            "data": {
+                "snapshot": self.snapshot,
+                "digest": self.digest,
+                "features": features,
+                "classes": list(self.classes),
+                "task": self.task,
+                "loss": self.loss,
+                "items": {split: len(part) for split, part in plan.items.items()},
+                "assigned": self.assigned,
+            },
+            "environment": {"torch": torch.__version__, "python": platform.python_version()},
+        }
+
+
+def load(run: str | Path) -> Network:
+    """The trained network of a run: ``network(features, masks) -> logits (B, C)``.
+
+    `network.features` and `network.classes` name its inputs and outputs. Features are numbers
+    (dequantised), as `FeatureStore.read` gives them.
+    """
+    return Run.open(run).trained()
+
+
+def next_free(fusion: str, parent: Path = Path("runs")) -> Path:
+    """``runs/<fusion>-N`` with the lowest N above all that are there."""
+    numbers = [
+        int(p.name.rpartition("-")[2])
+        for p in parent.glob(f"{fusion}-*")
+        if p.name.rpartition("-")[2].isdigit() and p.name.rpartition("-")[0] == fusion
+    ]
+    return parent / f"{fusion}-{max(numbers, default=0) + 1}"
