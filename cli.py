@@ -1,0 +1,799 @@
+"""The command line: it parses, connects the two stages, and prints.
+
+The body of a command is a function of its stage. The stages meet here and nowhere else; each is
+imported inside the command that needs it, so that `mmf --help` answers at once.
+"""
+
+import json
+import logging
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mmf import MmfError, __version__, unknown
+
+if TYPE_CHECKING:
+    from mmf.extract import FeatureRequest, JobResult, Manifest
+    from mmf.store import FeatureStore
+
+STORE = "features.mmf"
+MANY_VIDEOS = 1000  # from here on, features without weights must be asked for by name
+EVERY_SECONDS = 10.0  # between lines of progress where there is no terminal
+
+
+class Commands(click.Group):
+    """A group that suggests the nearest command."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """The command that is meant, or an error that lists what exists."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            raise unknown("command", args[0], self.commands)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Every command has --help with an example. --debug shows a traceback.",
+)
+@click.version_option(__version__, prog_name="mmf")
+def cli() -> None:
+    """Extract features of videos once, then train small fusion models on them many times.
+
+    \b
+    mmf extract --modality audio      # the videos of this folder, into features.mmf
+    mmf extract --modality rgb
+    mmf train --fusion mfb            # into runs/mfb-1
+    mmf evaluate runs/mfb-1
+    """
+
+
+def main() -> None:
+    """Run the command line; an error is one sentence on stderr, never a traceback."""
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    logging.basicConfig(
+        format="mmf: %(message)s", level=logging.DEBUG if debug else logging.WARNING
+    )
+    if not debug:
+        logging.getLogger().handlers[0].addFilter(lambda r: r.name.startswith("mmf"))
+    try:
+        code = cli.main(arguments, prog_name="mmf", standalone_mode=False)
+    except (MmfError, click.ClickException, click.Abort, OSError) as error:
+        if debug:
+            raise
+        code, sentence = _said(error)
+        click.echo(f"mmf: error: {sentence}" if sentence else "", err=True)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _said(error: Exception) -> tuple[int, str]:
+    """Exit code and sentence of an error."""
+    if isinstance(error, click.Abort):
+        return 130, "interrupted; the same command goes on from here."
+    if isinstance(error, click.ClickException):
+        text = error.format_message()
+        context = getattr(error, "ctx", None)
+        where = f" See `{context.command_path} --help`." if context else ""
+        return 2, text if text.endswith(".") and not where else f"{text.rstrip('.')}.{where}"
+    if isinstance(error, OSError) and not isinstance(error, MmfError):
+        return 74, f"{error}. What was committed is safe; the same command goes on from there."
+    return getattr(error, "exit_code", 2), str(error)
+
+
+# stage one
+
+
+def _pairs(option: str, values: Sequence[str], modalities: Sequence[str]) -> dict[str, str]:
+    """MODALITY=VALUE options as a mapping."""
+    found: dict[str, str] = {}
+    for value in values:
+        modality, equals, rest = value.partition("=")
+        if not equals or not rest:
+            raise MmfError(f"{option} {value!r}: expected MODALITY=VALUE, for example rgb=….")
+        if modality not in modalities:
+            raise MmfError(
+                f"{option} {value!r}: {modality!r} is not among the modalities asked for "
+                f"({', '.join(modalities) or 'none'}). Add --modality {modality}."
+            )
+        found[modality] = rest
+    return found
+
+
+def _requests(options: Mapping[str, Any]) -> list["FeatureRequest"]:
+    """The features that the options of `mmf extract` ask for."""
+    from mmf.extract import FeatureRequest, parse_feature, preset
+
+    modalities = options["modality"]
+    backbones = _pairs("--backbone", options["backbone"], modalities)
+    weights = _pairs("--weights", options["weights"], modalities)
+    names = _pairs("--name", options["name"], modalities)
+    common = {k: options[k] for k in ("fps", "window", "hop") if options[k] is not None}
+    batch = None if options["batch_size"] == "auto" else int(options["batch_size"])
+    chosen = preset(options["preset"] or "embedded")
+    requests = []
+    for modality in modalities:
+        if modality not in backbones and modality not in chosen:
+            raise unknown("modality", modality, chosen)
+        fits = {k: v for k, v in common.items() if _has_option(modality, k, len(modalities))}
+        requests.append(
+            FeatureRequest(
+                name=names.get(modality, modality),
+                modality=modality,
+                backbone=backbones.get(modality, chosen.get(modality, "")),
+                weights=weights.get(modality, "pretrained"),
+                batch=batch,
+                precision=options["precision"],
+                dtype=options["dtype"],
+                **fits,
+            )
+        )
+    requests += [parse_feature(text) for text in options["feature"]]
+    if not requests:
+        raise MmfError("name what to extract: --modality rgb (or audio, text, flow), or --feature.")
+    return requests
+
+
+def _has_option(modality: str, option: str, modalities: int) -> bool:
+    """Among several modalities, an option counts for those that know it."""
+    if modalities == 1:
+        return True
+    return not (modality == "text" or (option == "window" and modality != "audio"))
+
+
+def _say_embedded(
+    requests: Sequence["FeatureRequest"], manifest: "Manifest", options: Mapping[str, Any]
+) -> None:
+    """Say once that features need no weights; over many videos that must be meant."""
+    from mmf.extract import preset
+
+    embedded = preset("embedded")
+    backbones = [v.partition("=")[0] for v in options["backbone"]]
+    fallen = [m for m in options["modality"] if m not in backbones]
+    if not fallen or options["preset"]:
+        return
+    names = ", ".join(f"{m}={embedded[m]}" for m in fallen)
+    if len(manifest) > MANY_VIDEOS:
+        raise MmfError(
+            f"{len(manifest)} videos, and the backbones are the small embedded ones ({names}). "
+            "Say that you mean it (--preset embedded), or name others: "
+            "`mmf list backbones` (--backbone rgb=resnet34)."
+        )
+    click.echo(
+        f"mmf: using the small embedded backbones, which need no weights ({names}). Stronger ones "
+        "with pretrained weights: --backbone rgb=resnet34; all: `mmf list backbones`.",
+        err=True,
+    )
+
+
+def _keep_manifest(store: "FeatureStore", manifest: "Manifest") -> None:
+    """What the source says of labels, splits and groups goes to the store's catalog."""
+    rows = [
+        {k: v for k, v in row.items() if k not in _OWN_COLUMNS and not isinstance(v, (list, bytes))}
+        for row in manifest.table.to_pylist()
+    ]
+    if any(len(row) > 1 for row in rows):
+        store.catalog.add_videos(rows)
+    if manifest.labels:
+        there = store.items() if "default" in store.label_sets else []
+        known = {i.video_id if i.start is None else (i.video_id, i.start, i.end) for i in there}
+        fresh = {k: v for k, v in manifest.labels.items() if k not in known}
+        if fresh:  # labels that `mmf label` has set stand
+            store.label(fresh)
+    if manifest.split:
+        by_video: dict[str, str] = {}
+        for key, split in manifest.split.items():
+            video = key if isinstance(key, str) else key[0]
+            if by_video.setdefault(video, split) != split:
+                raise MmfError(
+                    f"video {video!r} is in {by_video[video]!r} and in {split!r}; a video stays on "
+                    "one side. Mend the manifest's column 'split'."
+                )
+        store.catalog.add_splits("default", by_video)
+
+
+_OWN_COLUMNS = ("path", "start", "end", "captions", "labels", "split", "size", "sha256")
+
+
+@cli.command()
+@click.argument("source", default=".")
+@click.option("--store", default=STORE, show_default=True, help="The feature store to fill.")
+@click.option("--modality", multiple=True, help="rgb, audio, text or flow; repeatable.")
+@click.option("--backbone", multiple=True, metavar="MODALITY=NAME[:VARIANT]")
+@click.option("--preset", help="The backbones where --backbone names none.  [default: embedded]")
+@click.option("--weights", multiple=True, metavar="MODALITY=pretrained|PATH|random:SEED")
+@click.option("--name", multiple=True, metavar="MODALITY=FEATURE", help="The feature's name.")
+@click.option(
+    "--feature",
+    multiple=True,
+    metavar="NAME=MODALITY:BACKBONE[,key=value…]",
+    help="The general form, for several of one modality from one decode.",
+)
+@click.option("--fps", type=float, help="Rows per second.  [default: 1]")
+@click.option("--window", type=float, help="Seconds of sound under a row.  [default: 0.96]")
+@click.option("--hop", type=float, help="Seconds from row to row, instead of --fps.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16", "fp16"]))
+@click.option("--batch-size", default="auto", metavar="auto|N", help="Rows per forward pass.")
+@click.option("--dtype", default="float16", type=click.Choice(["float16", "float32", "uint8"]))
+@click.option("--workers", type=int, help="Lanes.  [default: one per core, one on a GPU]")
+@click.option("--shard", metavar="i/n", help="Only the i-th of n parts (from 0) of the videos.")
+@click.option("--retry", type=click.Choice(["failed"]), help="Try the failed videos again.")
+@click.option("--allow-partial", is_flag=True, help="Take files that end too early.")
+@click.option("--max-failure-rate", default=0.05, show_default=True, type=float)
+@click.option("--replace", is_flag=True, help="Begin features of another recipe anew.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+def extract(source: str, store: str, **options: Any) -> int:
+    """Extract features of the videos in SOURCE: a folder, a file, or a manifest.
+
+    A manifest is a .csv, .jsonl or .parquet with video_id,path and optionally
+    start,end,captions,labels,split,size,sha256 and columns of your own.
+
+    \b
+    mmf extract clips --modality rgb --modality audio
+    mmf extract clips --modality rgb --backbone rgb=resnet34 --weights rgb=resnet34.safetensors
+    """
+    from mmf.extract import JobOptions, read_manifest
+    from mmf.extract import extract as run_job
+    from mmf.store import FeatureStore
+
+    if options["batch_size"] != "auto" and not options["batch_size"].isdigit():
+        raise MmfError(f"--batch-size {options['batch_size']!r}: expected auto or a number.")
+    requests, manifest = _requests(options), read_manifest(source)
+    _say_embedded(requests, manifest, options)
+    job = JobOptions(
+        workers=options["workers"],
+        device=options["device"],
+        retry_failed=options["retry"] == "failed",
+        allow_partial=options["allow_partial"],
+        max_failure_rate=options["max_failure_rate"],
+        replace=options["replace"],
+        dry_run=options["dry_run"],
+        shard=_shard(options["shard"]),
+    )
+    if options["dry_run"]:
+        result = run_job(manifest, store, requests, job)
+        click.echo(f"{result.inputs} videos; {result.todo} have something to do. Nothing was done.")
+        return 0
+    with _Progress() as progress:
+        result = run_job(manifest, FeatureStore.create(store), requests, job, progress)
+    _keep_manifest(FeatureStore(store), manifest)
+    _report_job(result, store)
+    return result.exit_code
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    i, slash, n = text.partition("/")
+    if not (slash and i.isdigit() and n.isdigit()):
+        raise MmfError(f"--shard {text!r}: expected i/n, for example 0/4 for the first of four.")
+    return int(i), int(n)
+
+
+class _Progress:
+    """What `mmf extract` shows while it runs: a bar on a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.completed:.0f}/{task.total:.0f} videos"),
+            BarColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeRemainingColumn(),
+            console=_console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+        self._total = self._ended = self._failed = self._frames = 0
+        self._media_seconds = 0.0
+        self._begun = self._said = time.monotonic()
+
+    def __enter__(self) -> "_Progress":
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._bar.__exit__(*exc)
+
+    def __call__(self, event: Any) -> None:
+        if hasattr(event, "todo"):
+            self._total = event.todo
+            self._begun = self._said = time.monotonic()
+            self._task = self._bar.add_task("", total=event.todo, detail="")
+            return
+        self._ended += 1
+        self._failed += "failed" in event.status.values()
+        self._frames += event.media.frames
+        self._media_seconds += event.media.duration or 0.0
+        self._bar.update(self._task, completed=self._ended, detail=self._detail())
+        if "failed" in event.status.values():
+            self._bar.console.print(f"failed: {event.video_id!r}: {event.reason}", highlight=False)
+        now = time.monotonic()
+        if self._bar.disable and now - self._said > EVERY_SECONDS:
+            self._said = now
+            left = (now - self._begun) / self._ended * (self._total - self._ended)
+            line = f"{self._ended}/{self._total} videos · {self._detail()} · {left:.0f} s left"
+            click.echo(line, err=True)
+
+    def _detail(self) -> str:
+        seconds = max(time.monotonic() - self._begun, 1e-3)
+        return (
+            f"{self._frames} frames · {self._media_seconds / seconds:.1f} media s/s · "
+            f"{self._failed} failed"
+        )
+
+
+def _report_job(result: "JobResult", store: str) -> None:
+    for feature, n in result.counts.items():
+        missing = f" + {n.missing} left" if n.missing else ""
+        click.echo(
+            f"{feature}: {result.inputs} videos = {n.done} done + {n.failed} failed + "
+            f"{n.skipped} skipped{missing}"
+        )
+    rate = (
+        f", {result.frames} frames, {result.media_seconds:.0f} s of media" if result.tried else ""
+    )
+    click.echo(f"{store}: {result.tried} videos tried in {result.seconds:.1f} s{rate}")
+    if any(n.failed for n in result.counts.values()):
+        click.echo(f"why videos failed: mmf status {shlex.quote(store)} --failures")
+    if result.stopped:
+        click.echo(f"stopped by {result.stopped}; the same command goes on from here", err=True)
+
+
+# the store
+
+
+@cli.command()
+@click.argument("store", default=STORE)
+@click.option("--failures", is_flag=True, help="A row for each video that could not be used.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def status(store: str, failures: bool, as_json: bool) -> None:
+    """Say what is in STORE: features, recipes, videos done, skipped and failed, bytes.
+
+    \b
+    mmf status features.mmf --failures
+    """
+    from mmf.store import FeatureStore
+    from mmf.store.status import describe
+
+    opened = FeatureStore(store)
+    found = describe(opened)
+    if failures or as_json:
+        found["failures"] = opened.failures().to_pylist()
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(
+        f"{store}: {found['videos']} videos, {_bytes(found['bytes'])}, content {found['content']}"
+    )
+    _table(
+        ["feature", "from", "row", "dtype", "done", "skipped", "failed", "rows"],
+        [
+            [f, x["backbone"], "×".join(map(str, x["shape"])), x["dtype"]]
+            + [str(x[k]) for k in ("done", "skipped", "failed", "rows")]
+            for f, x in found["features"].items()
+        ],
+    )
+    for name, labels in found["label_sets"].items():
+        splits = ", ".join(f"{k} {v}" for k, v in labels["splits"].items())
+        click.echo(
+            f"labels {name!r}: {labels['items']} items, {labels['classes']} classes; {splits}"
+        )
+    if failures:
+        columns = ["video_id", "feature", "reason", "stage", "attempts", "message"]
+        _table(columns, [[str(f[c]) for c in columns] for f in found["failures"]])
+
+
+@cli.command()
+@click.argument("store", default=STORE)
+def verify(store: str) -> int:
+    """Check every committed byte of STORE against its digest.
+
+    \b
+    mmf verify features.mmf
+    """
+    from mmf.store.verify import verify as check
+
+    problems = check(store)
+    for problem in problems:
+        click.echo(f"{problem.path}: {problem.what}")
+    click.echo(f"{store}: {len(problems)} problems" if problems else f"{store}: whole")
+    return 74 if problems else 0
+
+
+@cli.command()
+@click.argument("store", default=STORE)
+@click.argument("labels", type=click.Path())
+@click.option("--set", "name", default="default", show_default=True, help="The label set's name.")
+@click.option("--classes", type=click.Path(), help="A file with a class per line, in order.")
+def label(store: str, labels: str, name: str, classes: str | None) -> None:
+    """Label the videos of STORE from a CSV: video_id[,start,end],labels[,split] or 0/1 columns.
+
+    Several labels are separated by ';'. Ids may be video ids, paths or stems. In a wide table an
+    empty cell is unrated, not negative.
+
+    \b
+    mmf label features.mmf labels.csv
+    """
+    from mmf.store import FeatureStore
+    from mmf.store.labels import label_from_file, read_classes
+
+    opened = FeatureStore(store)
+    listed = read_classes(classes) if classes else None
+    missing = label_from_file(opened, labels, name=name, classes=listed)
+    found = len(opened.items(label_set=name))
+    click.echo(f"labels {name!r}: {found} items, {len(opened.classes(name))} classes")
+    if missing:
+        click.echo(
+            f"mmf: {len(missing)} labelled ids have no video in {store!r}, for example "
+            f"{missing[0]!r}; their labels are kept for when it comes.",
+            err=True,
+        )
+
+
+@cli.command()
+@click.argument("store", default=STORE)
+@click.option("--by", help="A column of the manifest; a group of videos stays on one side.")
+@click.option("--fractions", default="0.8,0.1,0.1", show_default=True, help="train,val,test")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--name", default="default", show_default=True, help="The split's name.")
+def split(store: str, by: str | None, fractions: str, seed: int, name: str) -> None:
+    """Divide the videos of STORE into train, val and test.
+
+    \b
+    mmf split features.mmf --by series --fractions 0.8,0.1,0.1
+    """
+    from mmf.store import FeatureStore
+    from mmf.store.split import split as divide
+
+    try:
+        shares = [float(f) for f in fractions.split(",")]
+    except ValueError:
+        raise MmfError(f"--fractions {fractions!r}: expected numbers, as in 0.8,0.1,0.1.") from None
+    found = list(divide(FeatureStore(store), shares, by=by, seed=seed, name=name).values())
+    counts = ", ".join(f"{s} {found.count(s)}" for s in ("train", "val", "test") if s in found)
+    click.echo(f"split {name!r}: {counts}")
+
+
+# stage two
+
+
+@cli.command()
+@click.argument("config", required=False, type=click.Path())
+@click.option("--store", help=f"The feature store.  [default: {STORE}]")
+@click.option("--out", help="The run's folder.  [default: runs/FUSION-N]")
+@click.option("--fusion", help="`mmf list fusions`.  [default: concat]")
+@click.option("--features", help="For example rgb,audio.  [default: all of the store]")
+@click.option("--aggregate", help="`mmf list aggregators`.  [default: mean]")
+@click.option("--head", help="logistic or moe.  [default: logistic]")
+@click.option("--loss", help="auto, bce or ce.")
+@click.option("--task", help="auto, single or multi.")
+@click.option("--label-set", help="The labels to learn.  [default: default]")
+@click.option("--split-set", help="The split.  [default: the one called as the label set]")
+@click.option("--epochs", type=int)
+@click.option("--batch-size", type=int)
+@click.option("--lr", type=float)
+@click.option("--seed", type=int)
+@click.option("--device", help="auto, cpu or cuda.")
+@click.option("--precision", help="fp32 or bf16.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+def train(config: str | None, resume: bool, **options: Any) -> None:
+    """Train a fusion model on the features of a store; CONFIG is a run's config.json to repeat.
+
+    \b
+    mmf train --fusion mfb
+    mmf train --features rgb,audio --fusion concat --head moe --out runs/both
+    """
+    from dataclasses import replace
+
+    from mmf.fuse import TrainConfig
+    from mmf.fuse import train as run_training
+
+    given = {k: v for k, v in options.items() if v is not None}
+    if "features" in given:
+        given["features"] = tuple(f for f in given["features"].split(",") if f)
+    base = TrainConfig.read(config) if config else TrainConfig()
+    shown = _Epochs()
+    run = run_training(replace(base, **given), shown, resume=resume)
+    shown.end()
+    click.echo(f"{run}: {shown.summary}; next: mmf evaluate {shlex.quote(str(run))}")
+
+
+class _Epochs:
+    """What `mmf train` shows: the epoch, on one line that is written over on a terminal."""
+
+    def __init__(self) -> None:
+        self.summary = ""
+        self._best: tuple[float, int] | None = None
+        self._said = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        metric = row["metric"]
+        value = row["val"][metric]
+        if self._best is None or value > self._best[0]:
+            self._best = value, row["epoch"]
+        self.summary = (
+            f"{row['epoch']} epochs, best validation {metric} {self._best[0]:.4f} in epoch "
+            f"{self._best[1]}"
+        )
+        line = f"epoch {row['epoch']} · loss {row['loss']:.4f} · val {metric} {value:.4f}"
+        now = time.monotonic()
+        if self._terminal:
+            click.echo(f"\r\x1b[K{line}", err=True, nl=False)
+        elif now - self._said > EVERY_SECONDS:
+            click.echo(line, err=True)
+            self._said = now
+
+    def end(self) -> None:
+        if self._terminal:
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+
+@cli.command()
+@click.argument("run", type=click.Path())
+@click.option("--store", help="Another store.  [default: the one the run was trained on]")
+@click.option("--split", default="test", show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def evaluate(run: str, store: str | None, split: str, device: str, as_json: bool) -> None:
+    """Measure RUN on a split of its store.
+
+    \b
+    mmf evaluate runs/mfb-1 --split test
+    """
+    from mmf.fuse import evaluate as measure
+
+    found = measure(run, store, split, device=device)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    numbers = [(k, f"{v:.4f}" if isinstance(v, float) else str(v)) for k, v in found.items()]
+    _table(["metric", f"{split} of {run}"], [list(row) for row in numbers])
+
+
+@cli.command()
+@click.argument("run", type=click.Path())
+@click.argument("videos", nargs=-1, type=click.Path())
+@click.option(
+    "--store", help="A store with the run's features.  [default, without VIDEOS: its own]"
+)
+@click.option("--split", help="Only the items of this split.")
+@click.option("--out", type=click.Path(), help="FILE.csv or FILE.parquet.  [default: a table here]")
+@click.option("--top", default=20, show_default=True, help="Classes for each item.")
+@click.option("--kaggle", is_flag=True, help="YouTube-8M's VideoId,LabelConfidencePairs.")
+@click.option("--device", default="auto", show_default=True)
+def predict(run: str, videos: tuple[str, ...], **options: Any) -> None:
+    """Predict with RUN the items of a store, or media files, with the recipe it was trained on.
+
+    \b
+    mmf predict runs/mfb-1 --store features.mmf --split test --out predictions.csv
+    mmf predict runs/mfb-1 clip.mp4
+    """
+    from mmf.fuse import predict as score
+    from mmf.fuse.predict import write
+
+    chosen = {"top": options["top"], "device": options["device"]}
+    if videos:
+        if options["store"] or options["split"]:
+            raise MmfError("give videos, or a store and a split; not both.")
+        with tempfile.TemporaryDirectory(prefix="mmf-predict-") as folder:
+            store = _extract_as_trained(run, videos, Path(folder) / STORE)
+            found = score(run, store, **chosen)
+    else:
+        found = score(run, options["store"], options["split"], **chosen)
+    if options["out"]:
+        write(found, options["out"], kaggle=options["kaggle"])
+        click.echo(f"{options['out']}: {len(found)} items")
+        return
+    for row in found.to_pylist():
+        best = ", ".join(f"{c} {s:.4f}" for c, s in zip(row["classes"], row["scores"], strict=True))
+        click.echo(f"{row['item']}: {best or 'no features'}")
+
+
+def _extract_as_trained(run: str, videos: Sequence[str], store: Path) -> Path:
+    """Extract media files into a store with the very recipes of a run's features."""
+    import pyarrow as pa
+
+    from mmf.extract import JobOptions, Manifest, request_from_spec
+    from mmf.extract import extract as run_job
+    from mmf.fuse.run import Run
+    from mmf.store import FeatureStore
+
+    requests = [request_from_spec(spec) for spec in Run.open(run).specs.values()]
+    table = pa.table(
+        {"video_id": list(videos), "path": pa.array([str(v).encode() for v in videos], pa.binary())}
+    )
+    manifest = Manifest(source="the command line", table=table, first=tuple(range(len(videos))))
+    result = run_job(manifest, store, requests, JobOptions(max_failure_rate=1.0))
+    for row in FeatureStore(store).failures().to_pylist():
+        click.echo(f"mmf: {row['video_id']!r} failed: {row['reason']} ({row['message']})", err=True)
+    if result.failed == len(videos):
+        raise MmfError("none of the videos could be used.")
+    return store
+
+
+# what there is
+
+
+@cli.command("list")
+@click.argument("kind")
+def list_(kind: str) -> None:
+    """List what there is: backbones, fusions, aggregators, heads, losses or metrics.
+
+    \b
+    mmf list backbones
+    """
+    from mmf.extract.backbones import BACKBONES
+    from mmf.fuse import HEADS, LOSSES, METRICS
+    from mmf.fuse.aggregators import AGGREGATORS
+    from mmf.fuse.fusions import FUSIONS
+
+    tables = {"fusions": FUSIONS, "aggregators": AGGREGATORS, "heads": HEADS}
+    tables |= {"losses": LOSSES, "metrics": METRICS}
+    if kind == "backbones":
+        for modality, registry in BACKBONES.items():
+            for name in registry:
+                click.echo(f"{modality}={name}")
+    elif kind in tables:
+        for name in tables[kind]:
+            click.echo(name)
+    else:
+        raise unknown("kind", kind, ["backbones", *tables])
+
+
+@cli.command()
+def doctor() -> None:
+    """Check this installation: decode a clip, run a backbone, write and read a store.
+
+    \b
+    mmf doctor
+    """
+    from importlib.metadata import version
+
+    from mmf.extract import FeatureRequest
+    from mmf.extract import extract as run_job
+    from mmf.extract.sample_set import make_sample_set
+    from mmf.store import FeatureStore
+    from mmf.store.verify import verify as check
+
+    click.echo(f"mmf {__version__}, Python {sys.version.split()[0]}")
+    for name in ("av", "torch", "torchvision", "torchaudio", "zarr", "pyarrow", "numpy"):
+        click.echo(f"  {name} {version(name)}")
+    with tempfile.TemporaryDirectory(prefix="mmf-doctor-") as folder:
+        clips = make_sample_set(Path(folder) / "clips", clips=1)
+        asked = [("rgb", "resnet18", "random:0"), ("audio", "logmel", "pretrained")]
+        requests = [FeatureRequest(name=m, modality=m, backbone=b, weights=w) for m, b, w in asked]
+        store = FeatureStore.create(Path(folder) / STORE)
+        result = run_job(clips, store, requests)
+        store.refresh()
+        (video,) = store.state("rgb")
+        rows = {m: store.read(m, video).values.shape for m, _, _ in asked}
+        problems = check(store.path)
+    click.echo(
+        f"decoded {result.frames} frames; rows {rows}; store {'whole' if not problems else problems}"
+    )
+    _say_devices()
+    click.echo("all is well")
+
+
+def _say_devices() -> None:
+    import torch
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    click.echo(f"cores {torch.get_num_threads()}, GPU {gpu}")
+
+
+@cli.command()
+@click.option("--out", default="mmf-demo", show_default=True, help="The folder to make.")
+@click.option("--clips", default=160, show_default=True, help="How many clips to make.")
+def demo(out: str, clips: int) -> None:
+    """Make clips, extract them, train and compare: the whole of mmf in under two minutes, offline.
+
+    \b
+    mmf demo --out mmf-demo
+    """
+    from mmf.extract.sample_set import make_sample_set
+    from mmf.fuse import evaluate as measure
+
+    folder = Path(out)
+    if folder.exists() and any(folder.iterdir()):
+        raise MmfError(f"{out!r} is there and not empty. Name another folder with --out.")
+    begun = time.monotonic()
+    click.echo(f"making {clips} clips in {folder / 'clips'} (class = colour of a shape + pitch)")
+    make_sample_set(folder / "clips", clips=clips)
+    store, runs = str(folder / STORE), folder / "runs"
+    modalities = ("rgb", "audio", "flow", "text")
+    wanted = [f"--modality={m}" for m in modalities]
+    _do("extract", str(folder / "clips"), "--store", store, "--preset", "embedded", *wanted)
+    _do("split", store, "--fractions", "0.6,0.15,0.25")
+    trained = {f"{m} alone": ("single", m) for m in modalities}
+    trained |= {"concat, all": ("concat", ",".join(modalities))}
+    trained |= {"mfb, rgb+audio": ("mfb", "rgb,audio")}
+    scores: dict[str, Mapping[str, Any]] = {}
+    for title, (fusion, features) in trained.items():
+        run = str(runs / title.replace(" alone", "").replace(", ", "-"))
+        _do("train", "--store", store, "--fusion", fusion, "--features", features, "--out", run)
+        scores[title] = measure(run, split="test")
+    _do(
+        "predict",
+        run,
+        "--store",
+        store,
+        "--split",
+        "test",
+        "--out",
+        str(folder / "predictions.csv"),
+    )
+    rows = [
+        [t, f"{s['accuracy']:.3f}", f"{s['mean_class_accuracy']:.3f}", f"{s['gap@20']:.3f}"]
+        for t, s in scores.items()
+    ]
+    columns = ["model", "accuracy", "mean class accuracy", "gap@20"]
+    _table(columns, rows)
+    _write_report(folder / "report.md", columns, rows)
+    click.echo(
+        f"test split; {folder / 'report.md'} and {predictions} are written; "
+        f"{time.monotonic() - begun:.0f} s in all"
+    )
+
+
+def _do(*arguments: str) -> None:
+    """Run a command as a user would, and show it."""
+    click.echo(f"$ mmf {shlex.join(arguments)}")
+    code = cli.main(list(arguments), prog_name="mmf", standalone_mode=False)
+    if code:
+        raise MmfError(f"`mmf {shlex.join(arguments)}` ended with {code}.")
+
+
+def _write_report(path: Path, columns: list[str], rows: list[list[str]]) -> None:
+    lines = ["# mmf demo", "", "Accuracy on held-out clips; the class is colour and pitch.", ""]
+    for cells in (columns, ["---"] * len(columns), *rows):
+        lines.append(f"| {' | '.join(cells)} |")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+# printing
+
+
+def _console(*, stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; what videos and labels are called is shown, never obeyed."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for i, column in enumerate(columns):
+        table.add_column(column, overflow="fold", justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*(Text(_plain(cell)) for cell in row))
+    _console().print(table)
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n < 1024:
+            return f"{n:.1f} {unit}" if unit != "B" else f"{n:.0f} B"
+        n /= 1024
+    return f"{n:.1f} TiB"
+
+
+if __name__ == "__main__":
+    main()

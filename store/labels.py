@@ -175,3 +175,12 @@ def _splits(path: Path, rows: list[dict[str, str]], key: str) -> dict[str, str]:
                 f"{split!r}; a video stays on one side."
             )
     return splits
+
+
+def read_classes(path: str | Path) -> list[str]:
+    """The classes in a text file, one per line, in their order."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MmfError(f"the list of classes {str(path)!r} cannot be read: {error}.") from error
+    return [line.strip() for line in lines if line.strip()]

@@ -1,0 +1,49 @@
+"""What is in a store, as plain values for people and programs."""
+
+from collections import Counter
+from typing import Any
+
+from mmf.store import layout
+from mmf.store.reader import FeatureStore
+
+
+def describe(store: FeatureStore) -> dict[str, Any]:
+    """Videos, bytes, features with their recipes and outcomes, label sets: JSON values."""
+    features = {name: _feature(store, name) for name in sorted(store.features)}
+    return {
+        "store": str(store.path),
+        "videos": len(store.videos()),
+        "bytes": sum(f["bytes"] for f in features.values()),
+        "content": store.content_hash()[:16],
+        "features": features,
+        "label_sets": {name: _labels(store, name) for name in store.label_sets},
+    }
+
+
+def _feature(store: FeatureStore, name: str) -> dict[str, Any]:
+    stored = store.stored(name)
+    outcomes = Counter(stored.outcomes["status"].to_pylist())
+    shards = stored.folder.glob("c.*")
+    return {
+        "modality": stored.spec.modality,
+        "backbone": str(stored.spec.recipe.get("backbone", "added")),
+        "shape": list(stored.spec.shape),
+        "dtype": stored.spec.dtype,
+        "rate": stored.spec.rate,
+        "recipe": dict(stored.spec.recipe),
+        "fingerprint": stored.spec.fingerprint,
+        "array": f"{layout.GROUP}/{stored.array}",
+        "rows": int(stored.rows.sum()),
+        "bytes": sum(path.stat().st_size for path in shards),
+        **{s: outcomes[s] for s in ("done", "skipped", "failed")},
+    }
+
+
+def _labels(store: FeatureStore, name: str) -> dict[str, Any]:
+    items = store.items(label_set=name)
+    splits = Counter(item.split or "no split" for item in items)
+    return {
+        "items": len(items),
+        "classes": len(store.classes(name)),
+        "splits": dict(sorted(splits.items())),
+    }
