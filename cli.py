@@ -516,15 +516,16 @@ class _Epochs:
         self._terminal = sys.stderr.isatty()
 
     def __call__(self, row: Mapping[str, Any]) -> None:
-        metric = row["metric"]
-        value = row["val"][metric]
+        metric = next(k for k in row if k.startswith("val_") and k != "val_loss")
+        value = row[metric]
         if self._best is None or value > self._best[0]:
             self._best = value, row["epoch"]
+        name = metric.removeprefix("val_")
         self.summary = (
-            f"{row['epoch']} epochs, best validation {metric} {self._best[0]:.4f} in epoch "
+            f"{row['epoch']} epochs, best validation {name} {self._best[0]:.4f} in epoch "
             f"{self._best[1]}"
         )
-        line = f"epoch {row['epoch']} · loss {row['loss']:.4f} · val {metric} {value:.4f}"
+        line = f"epoch {row['epoch']} · loss {row['train_loss']:.4f} · val {name} {value:.4f}"
         now = time.monotonic()
         if self._terminal:
             click.echo(f"\r\x1b[K{line}", err=True, nl=False)
@@ -578,7 +579,8 @@ def predict(run: str, videos: tuple[str, ...], **options: Any) -> None:
     mmf predict runs/mfb-1 clip.mp4
     """
     from mmf.fuse import predict as score
-    from mmf.fuse.predict import write
+    from mmf.fuse.prediction import write_predictions
+    from mmf.fuse.run import Run
 
     chosen = {"top": options["top"], "device": options["device"]}
     if videos:
@@ -588,14 +590,16 @@ def predict(run: str, videos: tuple[str, ...], **options: Any) -> None:
             store = _extract_as_trained(run, videos, Path(folder) / STORE)
             found = score(run, store, **chosen)
     else:
-        found = score(run, options["store"], options["split"], **chosen)
+        place = options["store"] or Run.open(run).config.store
+        found = score(run, place, options["split"], **chosen)
     if options["out"]:
-        write(found, options["out"], kaggle=options["kaggle"])
+        write_predictions(found, options["out"], kaggle=options["kaggle"])
         click.echo(f"{options['out']}: {len(found)} items")
         return
     for row in found.to_pylist():
-        best = ", ".join(f"{c} {s:.4f}" for c, s in zip(row["classes"], row["scores"], strict=True))
-        click.echo(f"{row['item']}: {best or 'no features'}")
+        pairs = zip(row["classes"] or (), row["scores"] or (), strict=True)
+        best = ", ".join(f"{c} {s:.4f}" for c, s in pairs)
+        click.echo(_plain(f"{row['item']}: {best or row['reason']}"))
 
 
 def _extract_as_trained(run: str, videos: Sequence[str], store: Path) -> Path:
@@ -677,9 +681,7 @@ def doctor() -> None:
         (video,) = store.state("rgb")
         rows = {m: store.read(m, video).values.shape for m, _, _ in asked}
         problems = check(store.path)
-    click.echo(
-        f"decoded {result.frames} frames; rows {rows}; store {'whole' if not problems else problems}"
-    )
+    click.echo(f"decoded {result.frames} frames; rows {rows}; store {problems or 'whole'}")
     _say_devices()
     click.echo("all is well")
 
@@ -722,16 +724,8 @@ def demo(out: str, clips: int) -> None:
         run = str(runs / title.replace(" alone", "").replace(", ", "-"))
         _do("train", "--store", store, "--fusion", fusion, "--features", features, "--out", run)
         scores[title] = measure(run, split="test")
-    _do(
-        "predict",
-        run,
-        "--store",
-        store,
-        "--split",
-        "test",
-        "--out",
-        str(folder / "predictions.csv"),
-    )
+    predictions = str(folder / "predictions.csv")
+    _do("predict", run, "--store", store, "--split", "test", "--out", predictions)
     rows = [
         [t, f"{s['accuracy']:.3f}", f"{s['mean_class_accuracy']:.3f}", f"{s['gap@20']:.3f}"]
         for t, s in scores.items()
