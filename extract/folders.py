@@ -4,19 +4,19 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-MEDIA = {
-    f".{suffix}"
-    for suffix in """3g2 3gp aac aif aiff amr asf avi divx f4v flac flv gif m2ts m4a m4b m4v mj2 mka mkv
-    mov mp2 mp3 mp4 mpeg mpg mts mxf oga ogg ogv opus rm rmvb swf vob wav webm wma wmv""".split()  # noqa: SIM905
-}
+_MEDIA = """
+    3g2 3gp aac aif aiff amr asf avi divx f4v flac flv gif m2ts m4a m4b m4v mj2 mka mkv mov mp2 mp3
+    mp4 mpeg mpg mts mxf oga ogg ogv opus rm rmvb swf vob wav webm wma wmv
+"""
+_OTHER = """
+    7z arrow ass avif bin bmp bz2 c cfg ckpt conf cpp csv db doc docx gz h h5 hdf5 heic html ini
+    ipynb jpeg jpg js json jsonl lock log m3u m3u8 md mpd nfo npy npz onnx parquet pdf pkl png pt
+    pth py pyc rar rst safetensors sbv sdp sh sqlite srt ssa sub svg tar tfrecord tif tiff toml tsv
+    txt vtt webp xls xlsx xml xz yaml yml zip zst
+"""
+MEDIA = frozenset(f".{suffix}" for suffix in _MEDIA.split())
 # not even looked into; whatever is in neither list is known by its first bytes
-OTHER = {
-    f".{suffix}"
-    for suffix in """7z arrow ass avif bin bmp bz2 c cfg ckpt conf cpp csv db doc docx gz h h5 hdf5 heic
-    html ini ipynb jpeg jpg js json jsonl lock log m3u m3u8 md mpd nfo npy npz onnx parquet pdf pkl png
-    pt pth py pyc rar rst safetensors sbv sdp sh sqlite srt ssa sub svg tar tfrecord tif tiff
-    toml tsv txt vtt webp xls xlsx xml xz yaml yml zip zst""".split()  # noqa: SIM905
-}
+OTHER = frozenset(f".{suffix}" for suffix in _OTHER.split())
 SPLITS = {
     "train": "train",
     "training": "train",

@@ -12,11 +12,17 @@ from typing import Any
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.packet import Packet
 
 from mmf.extract import captions
-from mmf.extract.opening import DEFAULT_LIMITS, Limits, Unusable, declared_duration, open_media
+from mmf.extract.opening import (
+    DEFAULT_LIMITS,
+    Limits,
+    Source,
+    Unusable,
+    declared_duration,
+    open_media,
+)
 from mmf.extract.pictures import Picture, PictureRows
 from mmf.extract.signals import Cues, FramePairs, Frames, Signal, Waves
 from mmf.extract.sound import SoundRows
@@ -79,22 +85,22 @@ def decode(
     Raises Unusable where the file cannot be used; the rows that came before are then to be dropped.
     """
     request = request or Request()
-    with open_media(path, request.limits) as (container, request.facts.size_bytes):
-        yield Opened(duration=declared_duration(container))
-        one_pass = _Pass(container, signals, request)
+    with open_media(path, request.limits) as source:
+        request.facts.size_bytes = source.size_bytes
+        yield Opened(duration=declared_duration(source.container))
+        one_pass = _Pass(source, signals, request)
         one_pass.find_captions(path)
         yield from one_pass.rows()
-        if not request.allow_partial:
-            one_pass.clock.check_whole(container)
         yield Done(rows=tuple(one_pass.counts), missing=one_pass.missing)
 
 
 class _Pass:
     """The one pass over the packets, and what has been gathered in it."""
 
-    def __init__(self, container: InputContainer, signals: Sequence[Signal], request: Request):
-        self.container, self.signals, self.request = container, signals, request
-        self.facts = request.facts
+    def __init__(self, source: Source, signals: Sequence[Signal], request: Request):
+        container = source.container
+        self.source, self.container = source, container
+        self.signals, self.request, self.facts = signals, request, request.facts
         self.video, self.audio = best_stream(container, "video"), best_stream(container, "audio")
         self.clock = Clock([s for s in (self.video, self.audio) if s is not None])
         self.counts = [0] * len(signals)
@@ -138,7 +144,14 @@ class _Pass:
             if rows_of is not None:
                 yield from rows_of(packet)
         self.facts.duration = self.clock.end - self.clock.start
+        if not self.request.allow_partial:
+            self._check_whole()
         yield from self._last_rows()
+
+    def _check_whole(self) -> None:
+        if self.source.cut_short:
+            raise Unusable("truncated", "decode", "shorter than its header says, in bytes.")
+        self.clock.check_whole(self.container)
 
     def _decoders(self) -> dict[int, Callable[[Packet], Iterator[Row]]]:
         """What is to be done with the packets of each stream that is decoded."""

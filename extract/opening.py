@@ -23,6 +23,7 @@ FORMATS = (
 )
 # the first bytes of text that names other files: a playlist, not a text that is no media
 PLAYLISTS = (b"#extm3u", b"ffconcat", b"v=0", b"<?xml", b"<mpd", b"[playlist]", b"<smil")
+WHOLE = 0.98  # of what a header declares; less is a truncated file
 READ_BYTES = 1 << 18  # a Python call per read: larger than PyAV's 32 KiB
 
 
@@ -35,7 +36,7 @@ class Limits:
     max_streams: int = 64
     timeout: float = 30.0  # seconds of decoding, beside …
     timeout_per_second: float = 2.0  # … this much for each second of media
-    ring_bytes: int = 64 << 20  # of rows that are decoded and not yet taken
+    ring_bytes: int = 32 << 20  # of rows that are decoded and not yet taken
     memory_bytes: int = 8 << 30  # address space of the decoder's process
 
 
@@ -51,6 +52,15 @@ class Unusable(MmfError):
         self.stage = stage
 
 
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """An opened media file."""
+
+    container: InputContainer
+    size_bytes: int
+    cut_short: bool  # its own headers say that bytes are missing
+
+
 class _Nameless:
     """A file as PyAV wants it, and no `name` by which a prober could tell anything."""
 
@@ -61,15 +71,17 @@ class _Nameless:
 
 
 @contextmanager
-def open_media(path: str, limits: Limits) -> Iterator[tuple[InputContainer, int]]:
-    """The opened container and the file's size in bytes; raises Unusable with the reason."""
+def open_media(path: str, limits: Limits) -> Iterator[Source]:
+    """The file, opened and within the limits; raises Unusable with the reason."""
     descriptor, size = open_regular(path)
     source = _Nameless(descriptor)
     try:
+        cut_short = _lacks_riff_bytes(source.read(8), size)
+        source.seek(0)
         container = _open_container(source, limits)
         try:
             _check_header(container, limits)
-            yield container, size
+            yield Source(container=container, size_bytes=size, cut_short=cut_short)
         finally:
             container.close()
     finally:
@@ -138,8 +150,8 @@ def _not_opened(source: _Nameless, error: Exception) -> Unusable:
         return Unusable("limit_memory", "open", "the header asks for more memory than allowed.")
     if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):
         return Unusable("read_error", "open", f"cannot read the file: {error}.")
-    if _is_cut_short(source):
-        return Unusable("truncated", "open", "the file ends before its index; is it whole?")
+    if _lacks_boxes(source) or isinstance(error, av.EOFError):
+        return Unusable("truncated", "open", "the file ends before or in its header.")
     text = b"\0" not in head and head.lstrip(b"\xef\xbb\xbf \r\n\t")[:16].lower()
     if text and text.startswith(PLAYLISTS):
         return Unusable("format_not_allowed", "open", "a playlist, which names other files.")
@@ -153,7 +165,13 @@ def _is_text(head: bytes) -> bool:
     return not any(byte < 9 for byte in head)
 
 
-def _is_cut_short(source: _Nameless) -> bool:
+def _lacks_riff_bytes(head: bytes, size: int) -> bool:
+    """Whether a WAV or AVI file is shorter than its first chunk; a stream's has no true length."""
+    declared = int.from_bytes(head[4:8], "little")
+    return head[:4] == b"RIFF" and size < WHOLE * declared and declared < 0x7FFF0000
+
+
+def _lacks_boxes(source: _Nameless) -> bool:
     """Whether an MP4's boxes reach past the end of the file."""
     end = source.seek(0, os.SEEK_END)
     at = 0

@@ -7,12 +7,11 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 
 from mmf.extract.captions import same_language
-from mmf.extract.opening import Unusable, declared_duration
+from mmf.extract.opening import WHOLE, Unusable, declared_duration
 
 # containers whose header states a duration that does not shrink when the file is cut
 DECLARING = ("mov", "matroska", "wav", "flac", "flv", "asf")
-WHOLE = 0.98  # of the declared duration, or all but …
-SLACK = 0.1  # … this many seconds
+SLACK = 0.1  # seconds that may be lacking, however short the file
 
 
 class Clock:
