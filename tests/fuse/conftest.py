@@ -1,0 +1,49 @@
+"""A small store whose label needs two features at once."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmf.store import FeatureSpec, FeatureStore, Track
+
+
+def spec(name: str, size: int, dtype: str = "float32") -> FeatureSpec:
+    return FeatureSpec(name=name, modality=name, shape=(size,), dtype=dtype)
+
+
+def fill(store: FeatureStore, videos: dict[str, tuple[int, int]], *, seed: int = 0) -> None:
+    """Features a (3) and b (4): rows around ±1 by the video's two bits, of many lengths."""
+    generator = np.random.default_rng(seed)
+    for which, (name, size) in enumerate([("a", 3), ("b", 4)]):
+        tracks = []
+        for number, (video, bits) in enumerate(videos.items()):
+            steps = 1 + (number * 7 + which) % 9
+            rows = (2 * bits[which] - 1) + 0.3 * generator.normal(size=(steps, size))
+            tracks.append(Track(video_id=video, values=rows, times=np.arange(steps)))
+        store.add(spec(name, size), tracks)
+
+
+@pytest.fixture
+def xor_store(tmp_path: Path) -> FeatureStore:
+    """60 videos; class 'same' where the bits of a and b agree; 36 train, 12 val, 12 test."""
+    store = FeatureStore.create(tmp_path / "feats")
+    videos = {f"v{i:02}": (i % 2, i // 2 % 2) for i in range(60)}
+    fill(store, videos)
+    labels = {v: ["same" if a == b else "other"] for v, (a, b) in videos.items()}
+    split = {v: ("train", "train", "train", "val", "test")[i // 4 % 5] for i, v in enumerate(videos)}
+    store.label(labels, split=split)
+    return store
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Callable[..., FeatureStore]:
+    """Makes a store of videos with features a and b and without labels."""
+
+    def make(videos: list[str], name: str = "made") -> FeatureStore:
+        store = FeatureStore.create(tmp_path / name)
+        fill(store, {v: (i % 2, i // 2 % 2) for i, v in enumerate(videos)})
+        return store
+
+    return make
