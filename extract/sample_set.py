@@ -1,6 +1,6 @@
 """A small labelled set of real media files, for the demo and for trying things out.
 
-A clip shows a bright shape that drifts over a noisy ground, with a tone and a caption beside it.
+A clip shows a coloured shape that drifts over a grey ground, with a tone and a caption beside it.
 Its class is the pair of colour and pitch, so that neither picture nor sound tells it alone; the
 drift hints at the colour and the caption now and then names the pitch.
 """
@@ -37,13 +37,12 @@ def make_sample_set(folder: Path, *, clips: int = 120, seed: int = 0) -> Path:
 def _frames(colour: str, rng: np.random.Generator) -> np.ndarray:
     """Uint8 (frames, h, w, 3): red shapes mostly drift right, blue ones mostly left."""
     n = FPS * SECONDS
-    side = int(rng.integers(24, 44))
+    side = int(rng.integers(40, 64))
     drift = (1 if colour == "red" else -1) * (1 if rng.random() < 0.75 else -1)
     speed = drift * rng.uniform(1.0, 2.5)
-    x0, y0 = rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT - side)
-    tint = np.clip(np.array(COLOURS[colour]) + rng.normal(0, 18, 3), 0, 255)
-    ground = rng.integers(60, 150, (HEIGHT // 8, WIDTH // 8, 3)).astype(np.uint8)
-    ground = np.kron(ground, np.ones((8, 8, 1), np.uint8))
+    x0, y0 = rng.uniform(0, WIDTH - side), rng.uniform(0, HEIGHT - side)
+    tint = np.clip(np.array(COLOURS[colour]) + rng.normal(0, 10, 3), 0, 255)
+    ground = np.full((HEIGHT, WIDTH, 3), rng.integers(80, 130), np.uint8)
     frames = np.repeat(ground[None], n, axis=0)
     for t in range(n):
         left = int(x0 + speed * t) % (WIDTH - side)
