@@ -1,9 +1,9 @@
 """The decoder's process: files come by one pipe, their rows go by a ring, the rest by a pipe.
 
-Started by `mmf.extract.process` as ``python -m mmf.extract.child COMMANDS EVENTS RING NBYTES``, the
-first three inherited descriptors. It loads no torch and holds no secret: a file that breaks FFmpeg
-breaks this process, and the parent starts another. Both pipes carry one JSON array a line, so that
-the parent never unpickles what a hostile file may have written.
+Started by `mmf.extract.process` as ``python -m mmf.extract.child COMMANDS EVENTS RING NBYTES
+PARENT``: three inherited descriptors, a size, a process id. It loads no torch and holds no secret:
+a file that breaks FFmpeg breaks this process, and the parent starts another. Both pipes carry one
+JSON array a line, so that the parent never unpickles what a hostile file may have written.
 """
 
 import contextlib
@@ -30,11 +30,11 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Decodes the files that come by the command pipe until it is closed."""
-    commands, events, memory, nbytes = map(int, sys.argv[1:5])
+    commands, events, memory, nbytes, parent = map(int, sys.argv[1:])
     with os.fdopen(commands, "r") as lines:
         options = json.loads(next(lines))
         limits = Limits(**options["limits"])
-        _confine(limits.memory_bytes)
+        _confine(limits.memory_bytes, parent)
         av.logging.set_level(None)
         worker = _Worker(options, limits, Ring(memory, nbytes), events)
         worker.say("ready")
@@ -42,14 +42,14 @@ def main() -> None:
             worker.work(*json.loads(line))
 
 
-def _confine(memory_bytes: int) -> None:
+def _confine(memory_bytes: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(ValueError, OSError):  # not every system has it
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:  # the parent was gone before
+    if os.getppid() != parent:  # it was gone before
         sys.exit(1)
 
 

@@ -140,7 +140,7 @@ class _Pass:
             self.clock.see(packet)
             if self.clock.end - self.clock.start > longest:
                 raise Unusable("limit_duration", "decode", f"longer than {longest:.0f} s.")
-            rows_of = decoders.get(packet.stream_index)
+            rows_of = decoders.get(packet.stream.index)
             if rows_of is not None:
                 yield from rows_of(packet)
         self.facts.duration = self.clock.end - self.clock.start
@@ -218,7 +218,7 @@ class _Pass:
     def _take_cues(self, packet: Packet) -> Iterator[Row]:
         found = list(_cues_of_packet(packet, self._decoded(packet)))
         for index, stream in self.cue_streams.items():
-            if stream == packet.stream_index:
+            if stream == packet.stream.index:
                 self.cues[index].extend(found)
         yield from ()  # cues come in order of time, so at the end
 

@@ -34,7 +34,7 @@ class Process:
             os.set_blocking(self._commands, False)
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "mmf.extract.child"]
-                + [str(n) for n in (commands, events, memory.fileno(), ring_bytes)],
+                + [str(n) for n in (commands, events, memory.fileno(), ring_bytes, os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
