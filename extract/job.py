@@ -205,8 +205,9 @@ class _Job:
         if self.device != "cpu":
             return 1
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        enough = max(1, videos // VIDEOS_PER_LANE)
-        return min(self.options.workers or cores or 1, enough)
+        if self.options.workers:
+            return min(self.options.workers, videos)
+        return max(1, min(cores or 1, videos // VIDEOS_PER_LANE))
 
     def _run_group(
         self, features: Sequence[Feature], tasks: Sequence[Task], lanes: int, tally: "_Tally"

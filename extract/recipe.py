@@ -57,7 +57,8 @@ class FeatureRequest:
         signal = backbone_class(self.backbone, self.modality).default_signal
         changes: dict[str, Any] = {}
         if self.fps is not None or self.hop is not None:
-            changes["fps"] = self.fps if self.fps is not None else 1 / (self.hop or 1.0)
+            # a float: 2 and 2.0 are one recipe
+            changes["fps"] = float(self.fps if self.fps is not None else 1 / (self.hop or 1.0))
         if self.window is not None:
             changes["samples"] = _samples(self.window)
         known = {f.name for f in fields(signal)}

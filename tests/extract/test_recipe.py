@@ -82,6 +82,8 @@ def test_the_recipe_is_what_makes_the_rows_and_the_rest_is_environment():
     for other in ("fps=2", "batch=4", "precision=bf16", "dtype=float32", "weights=random:1"):
         assert made(f"rgb=rgb:resnet18,weights=random:0,{other}").fingerprint != base.fingerprint
     assert made("t=text:hashing").rate is None
+    whole = FeatureRequest(name="r", modality="rgb", backbone="hog", fps=2)
+    assert spec(whole, build(whole)).fingerprint == made("r=rgb:hog,fps=2").fingerprint
 
 
 @pytest.mark.parametrize(

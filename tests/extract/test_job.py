@@ -1,0 +1,314 @@
+"""A job over real files: what it does, what it leaves alone, and what a kill costs."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmf import MmfError
+from mmf.extract import FeatureRequest, JobOptions, JobStarted, VideoEnded, extract
+from mmf.extract import job as job_module
+from mmf.extract.job import Counts, JobResult
+from mmf.extract.sample_set import make_sample_set
+from mmf.store import FeatureStore, RecipeMismatch
+
+RGB = FeatureRequest(name="rgb", modality="rgb", backbone="hog")
+AUDIO = FeatureRequest(name="audio", modality="audio", backbone="logmel")
+TEXT = FeatureRequest(name="text", modality="text", backbone="hashing")
+FLOW = FeatureRequest(name="flow", modality="flow", backbone="hof")
+HERE = JobOptions(workers=1)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    """8 clips of 4 s with sound and captions, and a file that is no media."""
+    folder = make_sample_set(tmp_path_factory.mktemp("clips"), clips=8)
+    (folder / "broken.mp4").write_bytes(b"this is no video" * 100)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(clips, tmp_path_factory) -> tuple[FeatureStore, JobResult, list]:
+    """The store of an undisturbed job in one lane."""
+    path = tmp_path_factory.mktemp("whole") / "s.mmf"
+    events: list = []
+    result = extract(clips, path, [RGB, AUDIO, TEXT, FLOW], HERE, events.append)
+    return FeatureStore(path), result, events
+
+
+# bad input first
+
+
+def test_nothing_asked_for_and_a_name_asked_for_twice_are_refused(clips, tmp_path):
+    with pytest.raises(MmfError, match="no feature is asked for"):
+        extract(clips, tmp_path / "s.mmf", [])
+    with pytest.raises(MmfError, match="two features are called 'rgb'"):
+        extract(clips, tmp_path / "s.mmf", [RGB, RGB])
+    assert not (tmp_path / "s.mmf").exists()
+
+
+def test_a_source_that_is_not_there_makes_no_store(tmp_path):
+    with pytest.raises(MmfError, match="no such file or folder"):
+        extract(tmp_path / "gone", tmp_path / "s.mmf", [RGB])
+    assert not (tmp_path / "s.mmf").exists()
+
+
+@pytest.mark.parametrize("options", [{"workers": 0}, {"shard": (2, 2)}, {"shard": (-1, 2)}])
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(MmfError, match="expected"):
+        JobOptions(**options)
+
+
+def test_another_recipe_under_the_same_name_is_refused_and_named(whole, clips):
+    store, _, _ = whole
+    faster = FeatureRequest(name="rgb", modality="rgb", backbone="hog", fps=2)
+    with pytest.raises(RecipeMismatch, match=r"rate 1.0 there, 2.0 here"):
+        extract(clips, store.path, [faster], HERE)
+
+
+# what a job does
+
+
+def test_every_input_ends_done_skipped_or_failed(whole):
+    store, result, events = whole
+    assert result.inputs == 9
+    assert (result.tried, result.failed) == (9, 1)
+    for name in ("rgb", "audio", "flow"):
+        assert result.counts[name] == Counts(done=8, failed=1)
+    text = result.counts["text"]
+    assert (text.done + text.skipped, text.failed, text.missing) == (8, 1, 0)
+    assert result.exit_code == 3  # one of nine is above 5 %
+    assert isinstance(events[0], JobStarted)
+    assert {e.video_id for e in events[1:]} == set(store.state("rgb"))
+    assert all(isinstance(e, VideoEnded) for e in events[1:])
+    assert result.frames == sum(e.media.frames for e in events[1:]) == 8 * 48
+    assert [f["reason"] for f in store.failures().to_pylist()] == ["not_media"] * 4
+
+
+def test_rows_of_all_modalities_lie_on_one_grid(whole):
+    store, _, _ = whole
+    for video_id, status in store.state("rgb").items():
+        if status == "done":
+            rgb, audio = store.read("rgb", video_id), store.read("audio", video_id)
+            assert len(rgb) == len(audio) == len(store.read("flow", video_id)) == 4
+            np.testing.assert_allclose(rgb.times, audio.times, atol=0.05)
+
+
+def test_a_second_run_does_nothing_and_a_new_feature_does_only_itself(whole, clips):
+    store, _, _ = whole
+    before = store.content_hash()
+    again = extract(clips, store.path, [RGB, AUDIO], HERE)
+    assert (again.todo, again.tried, again.exit_code) == (0, 0, 0)
+    store.refresh()
+    assert store.content_hash() == before
+    slow = FeatureRequest(name="slow", modality="rgb", backbone="hog", fps=0.5)
+    more = extract(clips, store.path, [RGB, slow], HERE)
+    assert more.todo == 9
+    assert more.counts["slow"] == Counts(done=8, failed=1)
+
+
+def test_failed_videos_are_tried_again_only_when_asked(clips, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    good = next(clips.glob("*/*.mp4"))
+    (folder / "a.mp4").write_bytes(b"")
+    shutil.copy(clips / "broken.mp4", folder / "b.mp4")
+    extract(folder, tmp_path / "s.mmf", [RGB], HERE)
+    shutil.copy(good, folder / "a.mp4")
+    assert extract(folder, tmp_path / "s.mmf", [RGB], HERE).tried == 0
+    retried = extract(folder, tmp_path / "s.mmf", [RGB], JobOptions(workers=1, retry_failed=True))
+    assert (retried.tried, retried.failed) == (2, 1)
+    assert retried.counts["rgb"] == Counts(done=1, failed=1)
+    failures = FeatureStore(tmp_path / "s.mmf").failures().to_pylist()
+    assert [(f["video_id"], f["attempts"]) for f in failures] == [("b.mp4", 2)]
+
+
+def test_replace_begins_another_recipe_anew_and_keeps_the_same_one(clips, tmp_path):
+    replace = JobOptions(workers=1, replace=True)
+    one = next(clips.glob("*/*.mp4"))
+    extract(one, tmp_path / "s.mmf", [RGB], HERE)
+    assert extract(one, tmp_path / "s.mmf", [RGB], replace).tried == 0
+    faster = FeatureRequest(name="rgb", modality="rgb", backbone="hog", fps=2)
+    assert extract(one, tmp_path / "s.mmf", [faster], replace).tried == 1
+    store = FeatureStore(tmp_path / "s.mmf")
+    assert len(store.read("rgb", one.name)) == 8
+
+
+def test_shards_part_the_inputs(whole, clips, tmp_path):
+    parts = [
+        extract(clips, tmp_path / "s.mmf", [AUDIO, TEXT], JobOptions(workers=1, shard=(i, 3)))
+        for i in range(3)
+    ]
+    assert sum(part.inputs for part in parts) == sum(part.tried for part in parts) == 9
+    assert max(part.inputs for part in parts) < 9
+    store, reference = FeatureStore(tmp_path / "s.mmf"), whole[0]
+    for video_id, status in reference.state("audio").items():
+        assert store.state("audio")[video_id] == status
+        if status == "done":
+            assert np.array_equal(
+                store.read("audio", video_id).values, reference.read("audio", video_id).values
+            )
+
+
+def test_a_dry_run_touches_nothing(whole, clips, tmp_path):
+    dry = JobOptions(dry_run=True)
+    planned = extract(clips, tmp_path / "s.mmf", [RGB], dry)
+    assert (planned.inputs, planned.todo, planned.exit_code) == (9, 9, 0)
+    assert not (tmp_path / "s.mmf").exists()
+    store, _, _ = whole
+    assert extract(clips, store.path, [RGB], dry).todo == 0
+
+
+def test_a_job_of_which_too_many_fail_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(job_module, "JUDGED_AFTER", 5)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for n in range(40):
+        (folder / f"{n}.mp4").write_bytes(b"no video")
+    result = extract(folder, tmp_path / "s.mmf", [AUDIO], HERE)
+    assert result.stopped == "failures"
+    assert result.exit_code == 3
+    assert result.counts["audio"].failed == result.tried < 40
+    assert result.counts["audio"].missing == 40 - result.tried
+
+
+def test_the_batch_is_the_one_that_the_feature_was_created_with(clips, tmp_path):
+    asked = FeatureRequest(
+        name="rgb", modality="rgb", backbone="resnet18", weights="random:0", batch=2
+    )
+    one = next(clips.glob("*/*.mp4"))
+    extract(one, tmp_path / "s.mmf", [asked], HERE)
+    auto = FeatureRequest(name="rgb", modality="rgb", backbone="resnet18", weights="random:0")
+    assert extract(one, tmp_path / "s.mmf", [auto], HERE).tried == 0
+    other = FeatureRequest(
+        name="rgb", modality="rgb", backbone="resnet18", weights="random:0", batch=4
+    )
+    with pytest.raises(RecipeMismatch, match=r"batch 2 there, 4 here"):
+        extract(one, tmp_path / "s.mmf", [other], HERE)
+
+
+# processes
+
+
+def test_lanes_in_processes_give_the_rows_of_one_lane(whole, clips, tmp_path):
+    reference, _, _ = whole
+    result = extract(clips, tmp_path / "s.mmf", [RGB, AUDIO, TEXT, FLOW], JobOptions(workers=2))
+    assert result.counts["rgb"] == Counts(done=8, failed=1)
+    store = FeatureStore(tmp_path / "s.mmf")
+    for name in ("rgb", "audio", "text", "flow"):
+        assert store.state(name) == reference.state(name)
+        for video_id, status in store.state(name).items():
+            if status == "done":
+                ours, theirs = store.read(name, video_id), reference.read(name, video_id)
+                assert np.array_equal(ours.values, theirs.values), (name, video_id)
+                assert np.array_equal(ours.times, theirs.times)
+
+
+_JOB = """
+import sys
+from mmf import MmfError
+from mmf.extract import FeatureRequest, JobOptions, extract
+requests = [FeatureRequest(name="rgb", modality="rgb", backbone="hog", fps=8.0)]
+told = lambda event: print(type(event).__name__, flush=True)
+try:
+    result = extract(sys.argv[1], sys.argv[2], requests, JobOptions(workers=int(sys.argv[3])), told)
+except MmfError as error:
+    sys.exit(print(error))
+print(result.stopped, flush=True)
+sys.exit(result.exit_code)
+"""
+
+
+@contextmanager
+def _job(clips: Path, store: Path, workers: int) -> Iterator[subprocess.Popen]:
+    arguments = [sys.executable, "-c", _JOB, str(clips), str(store), str(workers)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+def _read_until(process: subprocess.Popen, word: str, times: int) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        times -= word in line
+        if not times:
+            return
+    raise AssertionError(f"the job ended with {process.wait()} before {word!r}")
+
+
+def _below(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task")
+    children = [int(c) for t in tasks.iterdir() for c in (t / "children").read_text().split()]
+    return children + [g for child in children for g in _below(child)]
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def _gone(pids: list[int]) -> bool:
+    def alive(pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except OSError:
+            return False
+
+    deadline = time.monotonic() + 20
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(map(alive, pids))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_job_takes_its_processes_along_and_goes_on_where_it_was(workers, clips, tmp_path):
+    request = FeatureRequest(name="rgb", modality="rgb", backbone="hog", fps=8.0)
+    first = extract(clips, tmp_path / "killed.mmf", [request], JobOptions(workers=1, shard=(0, 4)))
+    with _job(clips, tmp_path / "killed.mmf", workers) as process:
+        _read_until(process, "VideoEnded", 3)
+        below = _below(process.pid)
+        assert len(below) >= workers
+        process.kill()
+    assert _gone(below)
+    left = extract(clips, tmp_path / "killed.mmf", [request], HERE)
+    assert 0 < first.tried <= 9 - left.tried < 9
+    extract(clips, tmp_path / "whole.mmf", [request], HERE)
+    killed, undisturbed = (FeatureStore(tmp_path / n) for n in ("killed.mmf", "whole.mmf"))
+    assert killed.content_hash() == undisturbed.content_hash()
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "workers"), [(signal.SIGTERM, 75, 2), (signal.SIGINT, 130, 1)]
+)
+def test_a_signal_commits_what_is_finished(number, code, workers, clips, tmp_path):
+    with _job(clips, tmp_path / "s.mmf", workers) as process:
+        _read_until(process, "VideoEnded", 1)
+        os.kill(process.pid, number)
+        said = process.stdout.read()
+        assert process.wait(timeout=60) == code
+    ended = 1 + said.count("VideoEnded")
+    assert said.strip().endswith(signal.Signals(number).name)
+    assert len(FeatureStore(tmp_path / "s.mmf").state("rgb")) == ended
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_lane_that_dies_is_an_error_that_says_what_to_do(clips, tmp_path):
+    with _job(clips, tmp_path / "s.mmf", 2) as process:
+        _read_until(process, "JobStarted", 1)
+        lanes: list[int] = []
+        while len(lanes) < 2:
+            lanes = [p for p in _below(process.pid) if "mmf.extract.lanes" in _command(p)]
+        os.kill(lanes[0], signal.SIGKILL)
+        assert "an extraction lane died (signal 9)" in process.stdout.read()
+    assert _gone(lanes)
