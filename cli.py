@@ -10,7 +10,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -386,9 +386,17 @@ def status(store: str, failures: bool, as_json: bool) -> None:
         click.echo(
             f"labels {name!r}: {labels['items']} items, {labels['classes']} classes; {splits}"
         )
-    if failures:
-        columns = ["video_id", "feature", "reason", "stage", "attempts", "message"]
-        _table(columns, [[str(f[c]) for c in columns] for f in found["failures"]])
+    for (video, reason, stage, message), features in _by_failure(found.get("failures", ())):
+        click.echo(_plain(f"{video}: {reason} in {stage} of {', '.join(features)}: {message}"))
+
+
+def _by_failure(rows: Iterable[Mapping[str, Any]]) -> Iterable[tuple[tuple[str, ...], list[str]]]:
+    """The features that each video failed in, for the same reason."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        key = tuple(str(row[c]) for c in ("video_id", "reason", "stage", "message"))
+        found.setdefault(key, []).append(row["feature"])
+    return sorted(found.items())
 
 
 @cli.command()
@@ -695,7 +703,7 @@ def _say_devices() -> None:
 
 @cli.command()
 @click.option("--out", default="mmf-demo", show_default=True, help="The folder to make.")
-@click.option("--clips", default=160, show_default=True, help="How many clips to make.")
+@click.option("--clips", default=200, show_default=True, help="How many clips to make.")
 def demo(out: str, clips: int) -> None:
     """Make clips, extract them, train and compare: the whole of mmf in under two minutes, offline.
 

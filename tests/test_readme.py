@@ -1,0 +1,90 @@
+"""What the README says is so: its commands run, its tables are those of the code."""
+
+import ast
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mmf import cli
+from mmf.extract.backbones import BACKBONES
+from mmf.extract.sample_set import make_sample_set
+from mmf.fuse import HEADS, LOSSES, METRICS
+from mmf.fuse.aggregators import AGGREGATORS
+from mmf.fuse.fusions import FUSIONS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def between(mark: str) -> str:
+    found = re.search(f"<!-- {mark} -->\n(.*?)<!-- /{mark} -->", README, flags=re.S)
+    assert found, f"README has no {mark}"
+    return found[1]
+
+
+def generated_table() -> str:
+    rows = {f"{m} backbones": table for m, table in BACKBONES.items()}
+    rows |= {"aggregators": AGGREGATORS, "fusions": FUSIONS, "heads": HEADS, "losses": LOSSES}
+    rows |= {"metrics": METRICS}
+    return "".join(f"| {what} | {', '.join(f'`{n}`' for n in t)} |\n" for what, t in rows.items())
+
+
+def test_the_table_of_what_works_is_that_of_the_registries():
+    assert between("table") == generated_table()
+
+
+def test_the_two_commands_are_there_and_known_to_the_project():
+    assert "pip install uv && uv run mmf demo" in README
+    assert "pip install uv && uv run pytest" in README
+    assert "uv run pytest" in (ROOT / ".ci/run").read_text()
+    assert 'mmf = "mmf.cli:main"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_every_command_named_exists_with_its_options():
+    lines = [x for x in README.splitlines() if x.startswith("mmf ")]
+    assert len(lines) > 8
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        command = cli.cli.commands[words[1]]
+        options = {o for p in command.params for o in p.opts}
+        assert {w.partition("=")[0] for w in words if w.startswith("--")} <= options, line
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Clips in a folder per class, after the five commands of the README."""
+    clips = make_sample_set(tmp_path_factory.mktemp("readme") / "clips", clips=40)
+    block = re.search(r"```sh\n(.*?)```", README, flags=re.S)
+    assert block
+    here = Path.cwd()
+    os.chdir(clips)
+    try:
+        for line in block[1].splitlines():
+            assert not cli.cli.main(shlex.split(line)[1:], standalone_mode=False), line
+    finally:
+        os.chdir(here)
+    return clips
+
+
+def test_the_five_commands_do_what_they_say(folder):
+    assert (folder / "runs/mfb-1/config.json").exists()
+    assert len((folder / "predictions.csv").read_text().splitlines()) > 4
+
+
+def test_the_python_example_runs_as_it_stands(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    store_split = ["split", "--fractions", "0.6,0.2,0.2"]
+    cli.cli.main(store_split, standalone_mode=False)
+    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    names: dict = {}
+    exec(compile(ast.parse(block), "README.md", "exec"), names)
+    assert names["batch"].values["rgb"].shape[2] == 505
+    assert names["batch"].mask("rgb").all()
+
+
+def test_the_numbers_are_filled_in():
+    for mark in ("demo", "mosi", "extract"):
+        assert re.search(r"\d\.\d", between(mark)), f"README has no numbers between {mark}"
