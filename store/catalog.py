@@ -46,7 +46,7 @@ class Item:
         """``video_id``, or ``video_id@start-end``."""
         if self.start is None or self.end is None:
             return self.video_id
-        return f"{self.video_id}@{self.start:g}-{self.end:g}"
+        return f"{self.video_id}@{self.start:.12g}-{self.end:.12g}"
 
 
 class Catalog:
@@ -99,12 +99,12 @@ class Catalog:
         unrated = unrated or {}
 
         def merged(table: pa.Table, about: dict[str, Any]) -> tuple[pa.Table, dict[str, Any]]:
-            known = _classes(
-                about.get("classes", []), [*labels.values(), *unrated.values()], classes
-            )
+            used = [[v] if isinstance(v, str) else v for v in (*labels.values(), *unrated.values())]
+            known = _classes(about.get("classes", []), used, classes)
             at = {c: i for i, c in enumerate(known)}
             rows = {_key(r["video_id"], r["start"], r["end"]): r for r in table.to_pylist()}
-            for item, names in labels.items():
+            for item, given in labels.items():
+                names = [given] if isinstance(given, str) else given
                 video, start, end = (item, None, None) if isinstance(item, str) else item
                 if start is not None and not start < end:  # type: ignore[operator]
                     raise MmfError(f"item {item!r}: its end must lie after its start.")

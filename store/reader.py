@@ -310,6 +310,7 @@ class FeatureStore:
         The order is a pure function of (seed, epoch) and the items; `start_batch` begins in the
         middle at no cost. `max_steps` keeps at most so many evenly spaced rows of an item.
         """
+        features = (features,) if isinstance(features, str) else features
         items = self.items(
             split, label_set=label_set, split_set=split_set, features=features, require=require
         )

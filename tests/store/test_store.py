@@ -280,6 +280,20 @@ def test_a_class_that_the_list_has_not_is_refused(store):
         store.label({"v": ["catt"]}, classes=["cat", "dog"])
 
 
+def test_a_name_alone_is_one_class_and_one_feature(store):
+    store.add(TEXT, [track("v1", 2)])
+    store.label({"v1": "cat"}, split={"v1": "train"})
+    assert store.classes() == ("cat",)
+    (batch,) = store.batches("text", "train")
+    assert batch.lengths["text"].tolist() == [2]
+
+
+def test_intervals_that_differ_by_little_have_ids_of_their_own():
+    one, two = (Item(video_id="v", start=1234.5678, end=e) for e in (1300.0, 1300.0001))
+    assert one.id == "v@1234.5678-1300"
+    assert one.id != two.id
+
+
 def test_an_interval_must_end_after_its_start(store):
     with pytest.raises(MmfError, match="end must lie after its start"):
         store.label({("v", 3.0, 3.0): ["x"]})
