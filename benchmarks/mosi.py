@@ -4,11 +4,13 @@
 
 Each video is a track of its utterances, one row each, at its segment's number in seconds; each
 utterance is a labelled interval of it. The test split is the official one, by video; validation is
-20 % of the training videos. Nothing is chosen on the test split. The text features were learned
-with the training labels (see the data's README), so validation accuracy is near 98 %.
+20 % of the training videos; the weight decay is chosen on it, and nothing on the test split. The
+text features were learned with the training labels (see the data's README), so validation accuracy
+is near 98 % and cannot tell the settings apart.
 """
 
 import argparse
+import json
 import logging
 import tempfile
 from dataclasses import replace
@@ -16,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mmf.fuse import TrainConfig, evaluate, train
+from mmf.fuse import TrainConfig, evaluate, load, train
 from mmf.store import FeatureSpec, FeatureStore, Track
 
 FEATURES = ("text", "audio", "video")
 CLASSES = ("negative", "positive")
+DECAYS = (0.01, 1.0, 10.0)
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -63,24 +66,41 @@ def store_features(table: dict[str, np.ndarray], path: Path) -> FeatureStore:
 
 
 def baseline(table: dict[str, np.ndarray]) -> float:
-    """Test accuracy of scikit-learn's standardised logistic regression on all three features."""
+    """Test accuracy of scikit-learn's standardised logistic regression (C 0.01) on all three."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     x = np.concatenate([table[name] for name in FEATURES], 1)
     train_rows, test_rows = table["split"] == "train", table["split"] == "test"
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01))
     model.fit(x[train_rows], table["label"][train_rows])
     return float(model.score(x[test_rows], table["label"][test_rows]))
 
 
 def configs(store: FeatureStore) -> dict[str, TrainConfig]:
-    """The table's rows."""
-    base = TrainConfig(store=store.path, features=FEATURES, device="cpu")
+    """The table's rows, before their weight decay is chosen."""
+    base = TrainConfig(store=store.path, features=FEATURES, dropout=0.5, patience=10, device="cpu")
     singles = {f: replace(base, features=(f,), fusion="single") for f in FEATURES}
     fusions = {n: replace(base, fusion=n) for n in ("concat", "fc_concat", "mfb")}
     return singles | fusions
+
+
+def select(config: TrainConfig) -> TrainConfig:
+    """The config with the strongest weight decay that validation cannot tell from the best.
+
+    The one-standard-error rule (Breiman et al. 1984): the best validation accuracy is a mean over a
+    few hundred utterances; of those within one standard error of it, the most regularised stands.
+    """
+    found = {}
+    for decay in DECAYS:
+        run = train(replace(config, weight_decay=decay, out=f"{config.out}-select-{decay:g}"))
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+        found[decay] = max(json.loads(line)["val_accuracy"] for line in lines)
+        number = json.loads((run / "config.json").read_text())["data"]["items"]["val"]
+    best = max(found.values())
+    error = (best * (1 - best) / number) ** 0.5
+    return replace(config, weight_decay=max(d for d, a in found.items() if a >= best - error))
 
 
 def main() -> None:
@@ -90,30 +110,24 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.WARNING)  # that there is no val split is said above
     table = read(options.data)
-    print(f"{'model':<26}{'test accuracy':>16}{'mean class':>12}{'parameters':>12}")
+    print(f"{'model':<26}{'test accuracy':>15}{'mean class':>12}{'decay':>8}{'parameters':>12}")
     with tempfile.TemporaryDirectory() as folder:
         store = store_features(table, Path(folder) / "mosi.mmf")
         for name, config in configs(store).items():
+            chosen = select(replace(config, out=f"{folder}/{name}"))
             accuracies, means = [], []
             for seed in range(options.seeds):
-                run = train(replace(config, seed=seed, out=f"{folder}/{name}-{seed}"))
+                run = train(replace(chosen, seed=seed, out=f"{folder}/{name}-{seed}"))
                 measured = evaluate(run, split="test", device="cpu")
                 accuracies.append(100 * measured["accuracy"])
                 means.append(100 * measured["mean_class_accuracy"])
-            parameters = parameters_of(run)
+            number = load(run).parameter_counts()["total"]
             print(
-                f"{name:<26}{np.mean(accuracies):>9.1f} ± {np.std(accuracies, ddof=1):>3.1f} "
-                f"{np.mean(means):>11.1f}{parameters:>12,}",
+                f"{name:<26}{np.mean(accuracies):>8.1f} ± {np.std(accuracies, ddof=1):>4.1f}"
+                f"{np.mean(means):>12.1f}{chosen.weight_decay:>8g}{number:>12,}",
                 flush=True,
             )
-    print(f"{'logistic regression, all 3':<26}{100 * baseline(table):>9.1f}")
-
-
-def parameters_of(run: Path) -> int:
-    """Learned parameters of a run's network."""
-    from mmf.fuse import load
-
-    return sum(p.numel() for p in load(run).parameters())
+    print(f"{'logistic regression, all 3':<26}{100 * baseline(table):>8.1f}")
 
 
 if __name__ == "__main__":

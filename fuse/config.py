@@ -36,8 +36,8 @@ _CHOICES = {
 class TrainConfig:
     """One training run; `mmf train RUN/config.json` repeats it."""
 
-    store: str = "features.mmf"
-    out: str = ""  # the run's folder; "" is runs/<fusion>-N with the next free N
+    store: str | Path = "features.mmf"
+    out: str | Path = ""  # the run's folder; "" is runs/<fusion>-N with the next free N
     features: tuple[str, ...] = ()  # () is all of the store's, by name
     label_set: str = "default"
     split_set: str = ""  # "" is the one called as the label set

@@ -54,7 +54,7 @@ def with_rows(batch: Batch) -> np.ndarray:
 
 def feature_rows(
     store: FeatureStore, items: Sequence[Item], spec: FeatureSpec, max_steps: int
-) -> Iterator[Float[Tensor, "N D"]]:
+) -> Iterator[Float[Tensor, "_ D"]]:
     """All rows that the items have of one feature, batch by batch, on the CPU."""
     size = spec.shape[-1] if spec.shape else 1
     for start in range(0, len(items), 256):

@@ -103,7 +103,7 @@ class Network(nn.Module):
             cells, 1
         )  # (B, T cells, D)
 
-    def standardise(self, name: str, rows: Iterable[Float[Tensor, "N D"]]) -> None:
+    def standardise(self, name: str, rows: Iterable[Float[Tensor, "_ D"]]) -> None:
         """Take the mean and deviation of a feature from its training rows, given in parts."""
         module = self.normalise[self.features.index(name)]
         if isinstance(module, Normalise):

@@ -37,7 +37,7 @@ class Normalise(nn.Module):
             x = x * x.square().sum(2, keepdim=True).clamp_min(1e-12).rsqrt()
         return x
 
-    def fit(self, rows: Iterable[Float[Tensor, "N D"]]) -> int:
+    def fit(self, rows: Iterable[Float[Tensor, "_ D"]]) -> int:
         """Take mean and sd from all rows, given in parts; the number of rows.
 
         In float64, by the update of Chan, Golub and LeVeque (1983). A dimension that does not

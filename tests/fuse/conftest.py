@@ -1,10 +1,11 @@
 """A small store whose label needs two features at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from jaxtyping import config as jaxtyping_config
 
 from mmf.store import FeatureSpec, FeatureStore, Track
 
@@ -26,13 +27,23 @@ def fill(store: FeatureStore, videos: dict[str, tuple[int, int]], *, seed: int =
 
 
 @pytest.fixture
+def no_shape_checks() -> Iterator[None]:
+    """Annotations unchecked, as they are for a user, so that the code's own errors show."""
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
 def xor_store(tmp_path: Path) -> FeatureStore:
     """60 videos; class 'same' where the bits of a and b agree; 36 train, 12 val, 12 test."""
     store = FeatureStore.create(tmp_path / "feats")
     videos = {f"v{i:02}": (i % 2, i // 2 % 2) for i in range(60)}
     fill(store, videos)
     labels = {v: ["same" if a == b else "other"] for v, (a, b) in videos.items()}
-    split = {v: ("train", "train", "train", "val", "test")[i // 4 % 5] for i, v in enumerate(videos)}
+    split = {
+        v: ("train", "train", "train", "val", "test")[i // 4 % 5] for i, v in enumerate(videos)
+    }
     store.label(labels, split=split)
     return store
 

@@ -51,8 +51,10 @@ def test_an_unrated_label_gives_neither_loss_nor_gradient(loss):
         assert torch.equal(logits.grad[:, 2], torch.zeros(2))
         assert logits.grad.isfinite().all()
         values.append(value.item())
-    assert values[0] == values[1] == pytest.approx(
-        loss(LOGITS[:, :2], LABELS[:, :2], ALL[:, :2]).item()
+    assert (
+        values[0]
+        == values[1]
+        == pytest.approx(loss(LOGITS[:, :2], LABELS[:, :2], ALL[:, :2]).item())
     )
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from jaxtyping import config as jaxtyping_config
 
 from mmf import MmfError
 from mmf.fuse import METRICS
@@ -60,13 +59,9 @@ def test_fractional_labels_are_refused():
         gap(np.array([[0.2, 0.1]]), np.array([[0.5, 1]]))
 
 
-def test_other_shapes_are_refused():
-    jaxtyping_config.update("jaxtyping_disable", True)  # a user has no shape checks either
-    try:
-        with pytest.raises(MmfError, match=r"\(2, 2\), labels \(2, 3\)"):
-            gap(np.zeros((2, 2)), np.zeros((2, 3)))
-    finally:
-        jaxtyping_config.update("jaxtyping_disable", False)
+def test_other_shapes_are_refused(no_shape_checks):
+    with pytest.raises(MmfError, match=r"\(2, 2\), labels \(2, 3\)"):
+        gap(np.zeros((2, 2)), np.zeros((2, 3)))
 
 
 @pytest.mark.parametrize("metric", [gap, mean_average_precision])
@@ -114,7 +109,9 @@ def test_torch_and_numpy_and_half_precision_agree():
     scores = np.array([[0.5, 0.25, 0.125], [0.125, 0.5, 0.25]])
     labels = np.array([[1, 0, 1], [1, 0, 0]])
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
-        assert gap(torch.tensor(scores, dtype=dtype), torch.from_numpy(labels)) == gap(scores, labels)
+        assert gap(torch.tensor(scores, dtype=dtype), torch.from_numpy(labels)) == gap(
+            scores, labels
+        )
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -141,9 +138,7 @@ def test_map_is_the_mean_of_slow_average_precisions(seed, k):
     for c in range(4):
         if labels[:, c].any():
             pairs = [(scores[i, c], bool(labels[i, c])) for i in range(5) if c in kept[i]]
-            values.append(
-                slow_average_precision(pairs, int(labels[:, c].sum())) if pairs else 0.0
-            )
+            values.append(slow_average_precision(pairs, int(labels[:, c].sum())) if pairs else 0.0)
     assert mean_average_precision(scores, labels, k) == pytest.approx(np.mean(values), abs=1e-12)
 
 
