@@ -111,7 +111,7 @@ class Decoder:
             "allow_partial": allow_partial,
         }
         self._limits = limits
-        self._child: Process | None = None
+        self._process: Process | None = None
         self._queue: deque[_Job] = deque()  # not yet told to the process
         self._told: deque[_Job] = deque()  # told and not ended; the first is being decoded
         self._behind: int | None = None  # the ring's position behind the sample given last
@@ -156,33 +156,33 @@ class Decoder:
 
     def close(self) -> None:
         """Ends the process; what is pending is forgotten."""
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
         self._queue.clear()
         self._told.clear()
 
     def _tell(self) -> None:
-        if self._child is not None and self._child.told >= RECYCLE_AFTER and not self._told:
-            self._child.kill()
-            self._child = None
-        if self._child is None:
+        if self._process is not None and self._process.told >= RECYCLE_AFTER and not self._told:
+            self._process.kill()
+            self._process = None
+        if self._process is None:
             if not self._queue:
                 return
-            self._child = Process(self._options, self._ring_bytes)
+            self._process = Process(self._options, self._ring_bytes)
             self._behind = None
-        while self._queue and len(self._told) < AHEAD and self._child.told < RECYCLE_AFTER:
+        while self._queue and len(self._told) < AHEAD and self._process.told < RECYCLE_AFTER:
             job = self._queue.popleft()
             self._told.append(job)
-            self._child.tell(job.command)
+            self._process.tell(job.command)
 
     def _release(self) -> None:
-        if self._behind is not None and self._child is not None:
-            self._child.ring.release(self._behind)
+        if self._behind is not None and self._process is not None:
+            self._process.ring.release(self._behind)
         self._behind = None
 
     def _next_event(self) -> Event | None:
-        child, job = self._child, self._told[0]
+        child, job = self._process, self._told[0]
         if child is None:
             return None
         allowed = self._limits.timeout + self._limits.timeout_per_second * job.duration
@@ -224,7 +224,7 @@ class Decoder:
         hung = child.process.poll() is None and not child.closed
         reason = "timeout" if hung else child.cause_of_death()
         errors = child.kill()
-        self._child = None
+        self._process = None
         if not child.ready:
             raise MmfError(f"the decoder's process does not start ({reason}). {errors}".strip())
         job.attempts += 1

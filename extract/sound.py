@@ -14,10 +14,13 @@ from mmf.extract.sampling import EDGE, Grid
 from mmf.extract.signals import Waves
 
 JITTER = 0.010  # seconds; containers round times to a millisecond and more, a lost packet is 20
+FEW_PLANES = 8  # PyAV 18 counts that many planes and more wrongly, and reads past their end
 
 
 def mono(frame: AudioFrame) -> np.ndarray:
     """The mean of the frame's channels, float32 (samples,), integers scaled to -1…1."""
+    if frame.format.is_planar and frame.layout.nb_channels >= FEW_PLANES:
+        (frame,) = av.AudioResampler(frame.format.packed.name).resample(frame)
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T  # (channels, samples)

@@ -1,0 +1,68 @@
+"""Small media files, made with PyAV where a test needs one with a known content."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+RATE = 16000
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a clip: `clip("a.mp4", frames=50, sound=2.0)`; frame i is grey level 4 i modulo 256."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    def make(name: str, *, frames: int = 0, fps: int = 25, sound: float = 0.0, **video: int) -> Path:
+        path = folder / name
+        if path.exists():
+            return path
+        with av.open(str(path), "w") as container:
+            # both streams before any packet: the header is written with the first
+            pictures = _video_stream(container, fps, **video) if frames else None
+            wave = _audio_stream(container) if sound else None
+            if pictures:
+                _add_frames(container, pictures, frames, fps)
+            if wave:
+                _add_sine(container, wave, sound)
+        return path
+
+    return make
+
+
+def _video_stream(container, fps: int, width: int = 64, height: int = 48):
+    codec = "libvpx" if container.format.name == "webm" else "libx264"
+    stream = container.add_stream(codec, rate=fps)
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    return stream
+
+
+def _audio_stream(container):
+    codec = "pcm_s16le" if container.format.name == "wav" else "aac"
+    return container.add_stream(codec, rate=RATE, layout="mono")
+
+
+def _add_frames(container, stream, frames: int, fps: int) -> None:
+    for i in range(frames):
+        image = np.full((stream.height, stream.width, 3), 4 * i % 256, np.uint8)
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        frame.pts, frame.time_base = i, Fraction(1, fps)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+
+
+def _add_sine(container, stream, seconds: float) -> None:
+    form = stream.codec_context.format.name
+    time = np.arange(int(seconds * RATE)) / RATE
+    wave = (0.5 * np.sin(2 * np.pi * 1000 * time)).astype(np.float32)
+    if form == "s16":
+        wave = (wave * 32767).astype(np.int16)
+    step = stream.codec_context.frame_size or 1024
+    for at in range(0, len(wave), step):
+        frame = av.AudioFrame.from_ndarray(wave[None, at : at + step], format=form, layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = RATE, at, Fraction(1, RATE)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
