@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmf.extract.backbones import BACKBONES, Backbone, backbone
-    from mmf.extract.job import Counts, JobOptions, JobResult, JobStarted, extract
+    from mmf.extract.job import JobOptions, extract
     from mmf.extract.manifest import Input, Manifest, read_manifest
     from mmf.extract.pipeline import VideoEnded
     from mmf.extract.recipe import (
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
         preset,
         request_from_spec,
     )
+    from mmf.extract.tally import Counts, JobResult, JobStarted
 
 _PLACES = {
     "backbones": ("BACKBONES", "Backbone", "backbone"),
-    "job": ("Counts", "JobOptions", "JobResult", "JobStarted", "extract"),
+    "job": ("JobOptions", "extract"),
     "manifest": ("Input", "Manifest", "read_manifest"),
     "pipeline": ("VideoEnded",),
     "recipe": ("PRESETS", "FeatureRequest", "parse_feature", "preset", "request_from_spec"),
+    "tally": ("Counts", "JobResult", "JobStarted"),
 }
 _MODULE = {name: module for module, names in _PLACES.items() for name in names}
 

@@ -7,19 +7,21 @@ is done is not done again, whoever did it; the same command goes on where the la
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmf import MmfError
+from mmf.extract.backbones import Backbone, backbone_class
+from mmf.extract.folders import STORE_MARK
 from mmf.extract.lanes import Work, run_here, run_processes
 from mmf.extract.manifest import Input, Manifest, read_manifest
-from mmf.extract.pipeline import Feature, Task, VideoEnded
+from mmf.extract.pipeline import Feature, Task
 from mmf.extract.recipe import FeatureRequest, build, spec
 from mmf.extract.stopping import Stop
+from mmf.extract.tally import Counts, JobResult, JobStarted, Progress, Tally
 from mmf.store import FeatureSpec, FeatureStore
 
-JUDGED_AFTER = 200  # videos, before the share of failures can end a job
 VIDEOS_PER_LANE = 4  # at least; a process takes a second or more to start
 
 
@@ -46,52 +48,6 @@ class JobOptions:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """Inputs of one feature by what became of them; `missing` only where the job did not end."""
-
-    done: int = 0
-    skipped: int = 0
-    failed: int = 0
-    missing: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobStarted:
-    """Said once, before the first video: how many inputs, and how many have something to do."""
-
-    inputs: int
-    todo: int
-    lanes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobResult:
-    """What a job found and did."""
-
-    inputs: int
-    todo: int  # inputs that had something to do when the job began
-    tried: int = 0
-    failed: int = 0  # of those tried
-    counts: Mapping[str, Counts] = field(default_factory=dict)  # by feature, earlier runs included
-    frames: int = 0
-    media_seconds: float = 0.0
-    seconds: float = 0.0
-    stopped: str = ""  # "" = ran to its end; SIGTERM, SIGINT, failures
-    max_failure_rate: float = 0.05
-
-    @property
-    def exit_code(self) -> int:
-        """0 within the limit of failures, 3 above it, 75 on SIGTERM, 130 on SIGINT."""
-        if self.stopped in ("SIGTERM", "SIGINT"):
-            return {"SIGTERM": 75, "SIGINT": 130}[self.stopped]
-        too_many = self.stopped == "failures" or self.failed > self.max_failure_rate * self.tried
-        return 3 if too_many else 0
-
-
-Progress = Callable[[JobStarted | VideoEnded], None]
-
-
 def extract(
     source: str | os.PathLike[str] | Manifest,
     store: str | os.PathLike[str] | FeatureStore,
@@ -105,118 +61,91 @@ def extract(
     is a row of `store.failures()`, never an exception; MmfError is for what stops the whole job
     (weights, another recipe under the same name), OSError for the store.
 
-    >>> extract("clips", "features.mmf", [FeatureRequest(name="rgb", modality="rgb", ...)])
+    >>> asked = FeatureRequest(name="rgb", modality="rgb", backbone="hog")
+    >>> extract("clips", "features.mmf", [asked]).counts["rgb"]
+    Counts(done=8, skipped=0, failed=0, missing=0)
     """
-    job = _Job(source, store, requests, options)
-    return job.dry_run() if options.dry_run else job.run(progress or (lambda _: None))
+    _check_names(requests)
+    manifest = source if isinstance(source, Manifest) else read_manifest(source)
+    inputs = [one for one in manifest.inputs() if _in_shard(one.video_id, options.shard)]
+    path = (store.path if isinstance(store, FeatureStore) else Path(store)).absolute()
+    there = FeatureStore(path) if (path / STORE_MARK).exists() else None
+    known = there.features if there and not options.replace else {}
+    requests = [_settled(request, known.get(request.name)) for request in requests]
+    device = _device(options.device, requests)
+    if options.dry_run:
+        return JobResult(
+            inputs=len(inputs), todo=len(list(_todo(there, inputs, requests, options)))
+        )
+    # before the store: weights that cannot be had leave nothing behind
+    backbones = [build(request, device=device) for request in requests]
+    job = _Job(FeatureStore.create(path), inputs, requests, options, device)
+    result = job.run(backbones, progress or (lambda _: None))
+    if isinstance(store, FeatureStore):
+        store.refresh()
+    return result
 
 
 class _Job:
     def __init__(
         self,
-        source: str | os.PathLike[str] | Manifest,
-        store: str | os.PathLike[str] | FeatureStore,
+        store: FeatureStore,
+        inputs: Sequence[Input],
         requests: Sequence[FeatureRequest],
         options: JobOptions,
+        device: str,
     ):
-        _check_names(requests)
-        self.options = options
-        manifest = source if isinstance(source, Manifest) else read_manifest(source)
-        self.inputs = [i for i in manifest.inputs() if _in_shard(i.video_id, options.shard)]
-        path = store.path if isinstance(store, FeatureStore) else Path(store)
-        self.path = path.absolute()
-        if isinstance(store, FeatureStore):
-            store.refresh()
-        there = None if options.dry_run and not path.exists() else FeatureStore.create(path)
-        self.store = there
-        self.device = _device(options.device, requests)
-        known = there.features if there and not options.replace else {}
-        self.requests = [_settled(request, known.get(request.name)) for request in requests]
+        self.store, self.inputs, self.requests = store, inputs, requests
+        self.options, self.device = options, device
 
-    def dry_run(self) -> JobResult:
-        """What would be done; the store is not touched."""
-        todo = sum(1 for _ in self._todo(self.store.features if self.store else {}))
-        return JobResult(inputs=len(self.inputs), todo=todo)
-
-    def run(self, progress: Progress) -> JobResult:
-        """Do it."""
+    def run(self, backbones: Sequence[Backbone], progress: Progress) -> JobResult:
+        """Create the features, run the lanes, count what came of it."""
         started = time.monotonic()
-        if self.store is None:
-            raise MmfError("a dry run has no store to write to.")
-        features = [self._feature(request) for request in self.requests]
+        features = [
+            Feature(spec=self._create(spec(request, backbone)), backbone=backbone)
+            for request, backbone in zip(self.requests, backbones, strict=True)
+        ]
         groups: dict[tuple[str, ...], list[Task]] = {}
-        for names, task in self._todo({f.spec.name: f.spec for f in features}):
+        for names, task in _todo(self.store, self.inputs, self.requests, self.options):
             groups.setdefault(names, []).append(task)
         todo = sum(map(len, groups.values()))
         lanes = {names: self._lanes(len(tasks)) for names, tasks in groups.items()}
-        most = max(lanes.values(), default=0)
-        progress(JobStarted(inputs=len(self.inputs), todo=todo, lanes=most))
-        tally = _Tally(self.options.max_failure_rate, progress)
+        progress(
+            JobStarted(inputs=len(self.inputs), todo=todo, lanes=max(lanes.values(), default=0))
+        )
         with Stop() as stop:
-            tally.stop = stop
+            tally = Tally(self.options.max_failure_rate, progress, stop)
             for names, tasks in groups.items():
                 if not stop.requested:
                     wanted = [f for f in features if f.spec.name in names]
                     self._run_group(wanted, tasks, lanes[names], tally)
         return self._result(tally, todo, time.monotonic() - started)
 
-    def _feature(self, request: FeatureRequest) -> Feature:
-        backbone = build(request, device=self.device)
-        made = spec(request, backbone)
-        if self.store is None:
-            raise MmfError("a dry run has no store to write to.")
-        return Feature(
-            spec=self.store.create_feature(made, replace=self._replaces(made)), backbone=backbone
-        )
-
-    def _replaces(self, made: FeatureSpec) -> bool:
-        # a feature of the very recipe is not begun anew: the same command goes on after a kill
-        old = self.store.features.get(made.name) if self.store else None
-        return self.options.replace and old is not None and old.fingerprint != made.fingerprint
-
-    def _todo(self, there: Mapping[str, FeatureSpec]) -> Iterator[tuple[tuple[str, ...], Task]]:
-        """Each input that has something to do, with the names of the features it lacks."""
-        settled = (
-            ("done", "skipped") if self.options.retry_failed else ("done", "skipped", "failed")
-        )
-        states = {
-            r.name: self.store.state(r.name)
-            for r in self.requests
-            if r.name in there and self.store
-        }
-        tries = self._attempts() if self.options.retry_failed else {}
-        for source in self.inputs:
-            names = tuple(
-                r.name
-                for r in self.requests
-                if states.get(r.name, {}).get(source.video_id) not in settled
-            )
-            if names:
-                attempts = 1 + max((tries.get((n, source.video_id), 0) for n in names), default=0)
-                yield names, Task(source=source, attempts=attempts)
-
-    def _attempts(self) -> dict[tuple[str, str], int]:
-        if self.store is None:
-            return {}
-        failures = self.store.failures().select(["feature", "video_id", "attempts"]).to_pylist()
-        return {(f["feature"], f["video_id"]): f["attempts"] for f in failures}
+    def _create(self, made: FeatureSpec) -> FeatureSpec:
+        # with `replace`, the very recipe is not begun anew: the same command goes on after a kill
+        old = self.store.features.get(made.name)
+        anew = self.options.replace and old is not None and old.fingerprint != made.fingerprint
+        return self.store.create_feature(made, replace=anew)
 
     def _lanes(self, videos: int) -> int:
         if self.device != "cpu":
             return 1
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         if self.options.workers:
             return min(self.options.workers, videos)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return max(1, min(cores or 1, videos // VIDEOS_PER_LANE))
 
     def _run_group(
-        self, features: Sequence[Feature], tasks: Sequence[Task], lanes: int, tally: "_Tally"
+        self, features: Sequence[Feature], tasks: Sequence[Task], lanes: int, tally: Tally
     ) -> None:
-        wanted = {f.spec.name: f.spec.recipe["batch"] for f in features}
+        """Videos that lack the same features; the decoder gives no signal that nobody wants."""
+        batch = {f.spec.name: f.spec.recipe["batch"] for f in features}
         work = Work(
-            store=self.path,
+            store=self.store.path,
             requests=tuple(
-                replace(r, batch=wanted[r.name]) for r in self.requests if r.name in wanted
+                replace(request, batch=batch[request.name])
+                for request in self.requests
+                if request.name in batch
             ),
             device=self.device,
             allow_partial=self.options.allow_partial,
@@ -226,8 +155,8 @@ class _Job:
         else:
             run_processes(lanes, work, tasks, tally, tally.stop)
 
-    def _result(self, tally: "_Tally", todo: int, seconds: float) -> JobResult:
-        store = FeatureStore(self.path)
+    def _result(self, tally: Tally, todo: int, seconds: float) -> JobResult:
+        store = FeatureStore(self.store.path)
         counts = {r.name: _counts(store, r.name, self.inputs) for r in self.requests}
         missing = {name: c.missing for name, c in counts.items() if c.missing}
         if missing and not tally.stop.requested:
@@ -246,23 +175,25 @@ class _Job:
         )
 
 
-class _Tally:
-    """Counts the videos as they end, and stops a job of which too many fail."""
-
-    def __init__(self, max_failure_rate: float, progress: Progress):
-        self.stop = Stop()
-        self.tried = self.failed = self.frames = 0
-        self.media_seconds = 0.0
-        self._max_failure_rate, self._progress = max_failure_rate, progress
-
-    def __call__(self, event: VideoEnded) -> None:
-        self.tried += 1
-        self.failed += "failed" in event.status.values()
-        self.frames += event.media.frames
-        self.media_seconds += event.media.duration or 0.0
-        if self.tried >= JUDGED_AFTER and self.failed > self._max_failure_rate * self.tried:
-            self.stop.request("failures")
-        self._progress(event)
+def _todo(
+    store: FeatureStore | None,
+    inputs: Sequence[Input],
+    requests: Sequence[FeatureRequest],
+    options: JobOptions,
+) -> Iterator[tuple[tuple[str, ...], Task]]:
+    """Each input that has something to do, with the names of the features it lacks."""
+    settled = {"done", "skipped"} if options.retry_failed else {"done", "skipped", "failed"}
+    states: dict[str, dict[str, str]] = {request.name: {} for request in requests}
+    tries: dict[tuple[str, str], int] = {}
+    if store is not None:
+        states |= {name: store.state(name) for name in states if name in store.features}
+        for failure in store.failures().to_pylist():
+            tries[failure["feature"], failure["video_id"]] = failure["attempts"]
+    for source in inputs:
+        names = tuple(n for n, state in states.items() if state.get(source.video_id) not in settled)
+        if names:
+            attempts = 1 + max(tries.get((name, source.video_id), 0) for name in names)
+            yield names, Task(source=source, attempts=attempts)
 
 
 def _check_names(requests: Sequence[FeatureRequest]) -> None:
@@ -282,16 +213,19 @@ def _in_shard(video_id: str, shard: tuple[int, int] | None) -> bool:
 
 
 def _device(device: str, requests: Sequence[FeatureRequest]) -> str:
-    """auto → cuda where there is one and a backbone can use it."""
-    from mmf.extract.backbones import backbone_class
-
-    if device != "auto":
-        return device
-    if not any(backbone_class(r.backbone, r.modality).has_weights for r in requests):
+    """auto → cuda where there is one; cpu where no backbone has a use for another."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise MmfError(f"device {device!r}: expected auto, cpu or cuda.")
+    needed = any(backbone_class(r.backbone, r.modality).has_weights for r in requests)
+    if device == "cpu" or not needed:
         return "cpu"
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise MmfError("device 'cuda': torch sees no GPU here. Ask for --device cpu, or auto.")
+    return "cpu"
 
 
 def _settled(request: FeatureRequest, there: FeatureSpec | None) -> FeatureRequest:

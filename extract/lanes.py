@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -113,9 +114,11 @@ def run_processes(
                     lane.process.terminate()
                 told = True
             try:
-                ready = wait(list(lanes)) if told else stop.wait(lambda: wait(list(lanes)))
+                ready = wait(lanes, PATIENCE) if told else stop.wait(partial(wait, lanes))
             except Stopped:
                 continue
+            if not ready:
+                break  # a lane hangs in its commit
             for pipe in ready:
                 if not _listen(lanes[pipe], queue, on_ended):  # type: ignore[index]
                     lanes.pop(pipe).close()  # type: ignore[call-overload]

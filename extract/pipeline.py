@@ -6,16 +6,16 @@ of all features are there; a bucket of videos is committed together.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
 
-from mmf import MmfError
 from mmf.extract.backbones import Backbone
 from mmf.extract.decoder import Decoder, Ended, Event, Failed, Restarted, Sample
 from mmf.extract.manifest import Input
+from mmf.extract.rows import RowBatch, Rows, Unstorable, storable
 from mmf.extract.signals import Signal
 from mmf.extract.stopping import Stop, Stopped
 from mmf.store import FeatureSpec, Media, Outcome, Track
@@ -64,48 +64,12 @@ class Feature:
 
 
 @dataclass(kw_only=True)
-class _Rows:
-    """What one video has of one feature so far."""
-
-    times: list[float] = field(default_factory=list)
-    values: list[np.ndarray] = field(default_factory=list)
-    finite: bool = True
-
-
-@dataclass(kw_only=True)
 class _Video:
     """A video on its way; `ended` once the decoder is through with it."""
 
     task: Task
-    features: list[_Rows]
+    features: list[Rows]
     ended: Ended | None = None
-
-
-class _Batch:
-    """Rows of any videos that wait for one forward of one feature."""
-
-    def __init__(self, backbone: Backbone):
-        self._backbone = backbone
-        self._payloads = backbone.empty_batch()
-        self._rows: list[_Rows] = []
-
-    def add(self, rows: _Rows, payload: np.ndarray | str) -> bool:
-        """Copy one payload in; True when a forward was made."""
-        self._payloads[len(self._rows)] = payload
-        self._rows.append(rows)
-        return len(self._rows) == self._backbone.batch and self.forward()
-
-    def forward(self) -> bool:
-        """Compute what is there and hand every row to its video; False if nothing was there."""
-        if not self._rows:
-            return False
-        values = self._backbone.rows(self._payloads)
-        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-        for rows, value, good in zip(self._rows, values, finite, strict=False):
-            rows.values.append(value)
-            rows.finite &= bool(good)
-        self._rows.clear()
-        return True
 
 
 class Lane:
@@ -129,7 +93,7 @@ class Lane:
             for signal in range(len(signals))
         ]
         self._make_decoder = lambda: decoder(signals)
-        self._batches = [_Batch(f.backbone) for f in features]
+        self._batches = [RowBatch(f.backbone) for f in features]
         self._videos: dict[str, _Video] = {}
         self._held = 0  # videos put or marked since the last commit
         self._on_decoded, self._on_ended = on_decoded, on_ended
@@ -166,7 +130,7 @@ class Lane:
                 break
             source = task.source
             self._videos[source.video_id] = _Video(
-                task=task, features=[_Rows() for _ in self._features]
+                task=task, features=[Rows() for _ in self._features]
             )
             decoder.submit(
                 source.video_id,
@@ -190,7 +154,7 @@ class Lane:
                     self._finish_complete()
             case Restarted():
                 # rows on their way in a batch go to the old lists, which nobody reads any more
-                video.features = [_Rows() for _ in self._features]
+                video.features = [Rows() for _ in self._features]
             case Ended():
                 video.ended = event
                 self._on_decoded()
@@ -219,8 +183,8 @@ class Lane:
                 )
                 continue
             try:
-                values = _storable(feature.spec, rows)
-            except _Unstorable as error:
+                values = storable(feature.spec, rows)
+            except Unstorable as error:
                 outcomes[name] = _outcome(
                     video.task, "failed", error.reason, ended.media, "embed", str(error)
                 )
@@ -265,24 +229,6 @@ class Lane:
             self._forward_all()  # videos that wait for one row in a rarely filled batch
             self._writer.commit()
             self._held = 0
-
-
-class _Unstorable(MmfError):
-    """The rows that were computed cannot be stored: a short reason code and a sentence."""
-
-    def __init__(self, reason: str, message: str):
-        super().__init__(message)
-        self.reason = reason
-
-
-def _storable(spec: FeatureSpec, rows: _Rows) -> np.ndarray:
-    """The rows in the stored dtype, (T, *shape); raises _Unstorable."""
-    if not rows.finite:
-        raise _Unstorable("nonfinite", f"feature {spec.name!r}: the rows hold NaN or infinity.")
-    try:
-        return spec.encode(np.stack(rows.values) if rows.values else np.zeros((0, *spec.shape)))
-    except MmfError as error:
-        raise _Unstorable("out_of_range", str(error)) from error
 
 
 def _outcome(

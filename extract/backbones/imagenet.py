@@ -50,7 +50,9 @@ class ImageNetwork:
         """Images in 0…1, on the device → the last feature map; stride 32."""
         normal = ((images - self._mean) / self._deviation).to(self.dtype)
         try:
-            return self.trunk(normal.contiguous(memory_format=torch.channels_last)).float()
+            # fp32 means fp32 on a GPU too, and one algorithm for one shape
+            with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
+                return self.trunk(normal.contiguous(memory_format=torch.channels_last)).float()
         except torch.OutOfMemoryError as error:
             raise MmfError(
                 f"a batch of {self.batch} of {self.architecture!r} does not fit into the memory of "

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 
 from mmf import MmfError
-from mmf.extract import FeatureRequest, JobOptions, JobStarted, VideoEnded, extract
-from mmf.extract import job as job_module
-from mmf.extract.job import Counts, JobResult
+from mmf.extract import FeatureRequest, JobOptions, JobStarted, VideoEnded, extract, tally
 from mmf.extract.sample_set import make_sample_set
+from mmf.extract.tally import Counts, JobResult
 from mmf.store import FeatureStore, RecipeMismatch
 
 RGB = FeatureRequest(name="rgb", modality="rgb", backbone="hog")
@@ -58,6 +57,20 @@ def test_nothing_asked_for_and_a_name_asked_for_twice_are_refused(clips, tmp_pat
 def test_a_source_that_is_not_there_makes_no_store(tmp_path):
     with pytest.raises(MmfError, match="no such file or folder"):
         extract(tmp_path / "gone", tmp_path / "s.mmf", [RGB])
+    assert not (tmp_path / "s.mmf").exists()
+
+
+def test_what_cannot_be_computed_makes_no_store(clips, tmp_path, monkeypatch):
+    deep = FeatureRequest(
+        name="rgb", modality="rgb", backbone="resnet18", weights=str(tmp_path / "gone.pth")
+    )
+    with pytest.raises(MmfError, match=r"gone\.pth"):
+        extract(clips, tmp_path / "s.mmf", [deep], JobOptions(workers=1, device="cpu"))
+    with pytest.raises(MmfError, match="'gpu': expected auto, cpu or cuda"):
+        extract(clips, tmp_path / "s.mmf", [deep], JobOptions(device="gpu"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(MmfError, match="torch sees no GPU here"):
+        extract(clips, tmp_path / "s.mmf", [deep], JobOptions(device="cuda"))
     assert not (tmp_path / "s.mmf").exists()
 
 
@@ -158,6 +171,18 @@ def test_shards_part_the_inputs(whole, clips, tmp_path):
             )
 
 
+def test_names_that_are_no_text_are_inputs_too(clips, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    names = [b"with space \xff.mp4", "日本.mp4".encode(), b"-dash.mp4", b"10:30.mp4"]
+    for name in names:
+        shutil.copy(next(clips.glob("*/*.mp4")), os.path.join(os.fsencode(folder), name))
+    result = extract(folder, tmp_path / "s.mmf", [AUDIO], HERE)
+    assert result.counts["audio"] == Counts(done=4)
+    known = FeatureStore(tmp_path / "s.mmf").state("audio")
+    assert {"日本.mp4", "-dash.mp4", "10:30.mp4"} < set(known)
+
+
 def test_a_dry_run_touches_nothing(whole, clips, tmp_path):
     dry = JobOptions(dry_run=True)
     planned = extract(clips, tmp_path / "s.mmf", [RGB], dry)
@@ -168,7 +193,7 @@ def test_a_dry_run_touches_nothing(whole, clips, tmp_path):
 
 
 def test_a_job_of_which_too_many_fail_is_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(job_module, "JUDGED_AFTER", 5)
+    monkeypatch.setattr(tally, "JUDGED_AFTER", 5)
     folder = tmp_path / "in"
     folder.mkdir()
     for n in range(40):

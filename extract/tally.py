@@ -1,0 +1,75 @@
+"""The books of a job: what it says on the way, and what it leaves behind."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from mmf.extract.pipeline import VideoEnded
+from mmf.extract.stopping import Stop
+
+JUDGED_AFTER = 200  # videos, before the share of failures can end a job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Inputs of one feature by what became of them; `missing` only where the job did not end."""
+
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    missing: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobStarted:
+    """Said once, before the first video: how many inputs, and how many have something to do."""
+
+    inputs: int
+    todo: int
+    lanes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """What a job found and did."""
+
+    inputs: int
+    todo: int  # inputs that had something to do when the job began
+    tried: int = 0
+    failed: int = 0  # of those tried
+    counts: Mapping[str, Counts] = field(default_factory=dict)  # by feature, earlier runs included
+    frames: int = 0
+    media_seconds: float = 0.0
+    seconds: float = 0.0
+    stopped: str = ""  # "" = ran to its end; SIGTERM, SIGINT, failures
+    max_failure_rate: float = 0.05
+
+    @property
+    def exit_code(self) -> int:
+        """0 within the limit of failures, 3 above it, 75 on SIGTERM, 130 on SIGINT."""
+        if self.stopped in ("SIGTERM", "SIGINT"):
+            return {"SIGTERM": 75, "SIGINT": 130}[self.stopped]
+        too_many = self.stopped == "failures" or self.failed > self.max_failure_rate * self.tried
+        return 3 if too_many else 0
+
+
+Progress = Callable[[JobStarted | VideoEnded], None]
+
+
+class Tally:
+    """Counts the videos as they end, and stops a job of which too many fail."""
+
+    def __init__(self, max_failure_rate: float, progress: Progress, stop: Stop):
+        self.stop = stop
+        self.tried = self.failed = self.frames = 0
+        self.media_seconds = 0.0
+        self._max_failure_rate, self._progress = max_failure_rate, progress
+
+    def __call__(self, event: VideoEnded) -> None:
+        """Count one video, and tell of it."""
+        self.tried += 1
+        self.failed += "failed" in event.status.values()
+        self.frames += event.media.frames
+        self.media_seconds += event.media.duration or 0.0
+        if self.tried >= JUDGED_AFTER and self.failed > self._max_failure_rate * self.tried:
+            self.stop.request("failures")
+        self._progress(event)
