@@ -204,7 +204,8 @@ def _check_header(container: InputContainer, limits: Limits) -> None:
             f"{len(streams)} streams; at most {limits.max_streams} are read.",
         )
     for video in streams.video:
-        pixels = video.codec_context.width * video.codec_context.height
+        codec = video.codec_context
+        pixels = codec.width * codec.height if codec is not None else 0  # None: an unknown codec
         if pixels > limits.max_pixels:
             raise Unusable(
                 "limit_pixels", "open", f"frames of {pixels} pixels; at most {limits.max_pixels}."
