@@ -37,7 +37,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensors], state: Mapping
         digests[f"{name}.safetensors"] = hashlib.sha256(data).hexdigest()
         _write(part / f"{name}.safetensors", data)
     body = {**state, "step": step, "files": digests}
-    _write(part / "state.json", _encode({**body, "sha256": _digest(body)}))
+    _write(part / "state.json", json.dumps({**body, "sha256": _digest(body)}).encode())
     _sync_folder(part)
     target = folder / f"step-{step:09d}"
     if target.exists():  # of the same step, written before the epoch was closed or found broken
@@ -97,12 +97,8 @@ def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
 
 
-def _encode(values: Mapping[str, Any]) -> bytes:
-    return json.dumps(values, sort_keys=True).encode()
-
-
 def _digest(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_encode(values)).hexdigest()
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -96,7 +96,7 @@ def _columns(classes: Sequence[str], run: Run, label_set: str) -> list[int | Non
     return [places.get(name) for name in run.classes]
 
 
-def _pick(values: np.ndarray, columns: Sequence[int | None], absent: float) -> np.ndarray:
+def _pick(values: np.ndarray, columns: Sequence[int | None], absent: bool | float) -> np.ndarray:
     """The columns in the run's order, with a constant for a class that the label set lacks."""
     picked = np.full((len(values), len(columns)), absent, values.dtype)
     for i, column in enumerate(columns):

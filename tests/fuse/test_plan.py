@@ -101,10 +101,10 @@ def test_a_split_without_a_positive_is_refused(make_store, empty):
 
 def test_a_split_without_videos_is_refused(make_store):
     store = make_store(VIDEOS)
-    store.label({**labels(), "gone": ["cat"]}, split={v: "train" for v in VIDEOS[:1]})
+    store.label({**labels(), "gone": ["cat"]}, split=dict.fromkeys(VIDEOS[:1], "train"))
     with pytest.raises(MmfError, match="split 'val' is empty"):
         plan(store)
-    store.label(labels(), split={v: "test" for v in VIDEOS})
+    store.label(labels(), split=dict.fromkeys(VIDEOS, "test"))
     with pytest.raises(MmfError, match="no item is in split 'train'; the splits are test"):
         plan(store)
 
