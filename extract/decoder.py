@@ -104,7 +104,7 @@ class Decoder:
     ):
         self._shapes = [(_dtype(signal), signal.row_shape) for signal in signals]
         largest = max((d.itemsize * int(np.prod(s)) for d, s in self._shapes if d), default=0)
-        self._ring_bytes = max(limits.ring_bytes, 4 * largest) // 64 * 64
+        self._ring_bytes = max(limits.ring_bytes, 4 * largest, 4096) // 64 * 64
         self._options = {
             "signals": [to_json(signal) for signal in signals],
             "limits": asdict(limits),

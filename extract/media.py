@@ -201,7 +201,8 @@ class _Pass:
             if time is None:
                 time = (self._shown or self.clock.start) + step_of(packet.stream)
             if self._shown is not None and time <= self._shown:
-                continue  # it is never on the screen
+                self.facts.bad_packets += time < self._shown  # clocks that jump back are a fault
+                continue
             self._shown = time
             picture = Picture(frame, time)
             for index, rows in self.pictures.items():

@@ -225,6 +225,14 @@ def test_one_modality_alone_has_the_rows_of_both(videos, signals):
         } == {rows}
 
 
+def test_a_clock_that_jumps_back_is_counted_and_times_still_rise(tmp_path, clip):
+    once = clip("once.ts", frames=50).read_bytes()
+    (tmp_path / "twice.ts").write_bytes(once + once)
+    result = Result(tmp_path / "twice.ts", [replace(FRAMES, fps=5.0)])
+    assert result.rows == (10,)
+    assert result.facts.bad_packets == 49
+
+
 # ---- streams
 
 
