@@ -1,6 +1,7 @@
 """How well a run does on a split of a store."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from mmf.fuse.data import choose_device
 from mmf.fuse.losses import probabilities
 from mmf.fuse.metrics import SINGLE_LABEL, Accumulator
 from mmf.fuse.network import Network
-from mmf.fuse.plan import by_split, split_name
+from mmf.fuse.plan import by_split, split_name, videos_digest
 from mmf.fuse.run import Run
 from mmf.fuse.scoring import score
 from mmf.store import FeatureStore, Item
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -36,16 +39,33 @@ def evaluate(
     opened = Run.open(run)
     place = FeatureStore(store if store is not None else opened.config.store)
     opened.check_features(place)
-    chosen = label_set or opened.config.label_set
-    same = label_set in (None, opened.config.label_set)
-    items = place.items(label_set=chosen, split_set=(same and opened.config.split_set) or None)
-    parts = by_split(items, opened.assigned if same else {})
-    name = split_name(split)
-    if name not in parts:
+    if label_set in (None, opened.config.label_set):
+        split_set = opened.config.split_set or None
+        items = place.items(label_set=opened.config.label_set, split_set=split_set)
+        parts = by_split(items, opened.assigned)
+        _warn_if_seen(opened, place, parts, split)
+    else:
+        parts = by_split(place.items(label_set=label_set), {})
+    if split_name(split) not in parts:
         there = ", ".join(sorted(parts)) or "none"
-        raise MmfError(f"split {split!r} of label set {chosen!r} has no item; splits: {there}.")
+        raise MmfError(f"split {split!r} has no labelled item; splits: {there}.")
     network = opened.trained().to(choose_device(device))
-    return measure(network, place, parts[name], opened, label_set=label_set)
+    return measure(network, place, parts[split_name(split)], opened, label_set=label_set)
+
+
+def _warn_if_seen(
+    run: Run, store: FeatureStore, parts: Mapping[str, Sequence[Item]], split: str
+) -> None:
+    """Say so where the train split is another than at the training: test may overlap with it."""
+    features = tuple(name for name in run.specs if name in store.features)
+    there = {item.video_id for item in store.all_items(features)}
+    training = [item for item in parts.get("train", ()) if item.video_id in there]
+    if split_name(split) != "train" and training and videos_digest(training) != run.trained_on:
+        logger.warning(
+            "the videos of split 'train' are not those that run %s was trained on; "
+            "if one of them is in %r now, this measures what the run has seen",
+            *(run.path, split),
+        )
 
 
 def measure(

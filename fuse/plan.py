@@ -49,6 +49,11 @@ class Plan:
         return hashlib.sha256("\n".join([*self.classes, *lines]).encode()).hexdigest()
 
 
+def videos_digest(items: Iterable[Item]) -> str:
+    """A hash of the videos that the items are of."""
+    return hashlib.sha256("\n".join(sorted({i.video_id for i in items})).encode()).hexdigest()
+
+
 def make_plan(store: FeatureStore, config: TrainConfig, assigned: Mapping[str, str]) -> Plan:
     """The plan of a run; `assigned` is the split that an earlier start of it has saved.
 

@@ -18,7 +18,7 @@ from mmf import MmfError, __version__
 from mmf.fuse import checkpoint
 from mmf.fuse.config import TrainConfig
 from mmf.fuse.network import Network
-from mmf.fuse.plan import Plan
+from mmf.fuse.plan import Plan, videos_digest
 from mmf.store import FeatureSpec, FeatureStore
 from mmf.store.feature import differing_field
 
@@ -37,6 +37,7 @@ class Run:
     loss: str
     assigned: dict[str, str]  # video → split, where the store left it open
     digest: str  # of the items and labels that it learns from
+    trained_on: str  # digest of the videos of the train split
     snapshot: str  # of the store
 
     @classmethod
@@ -51,6 +52,7 @@ class Run:
             loss=plan.loss,
             assigned=plan.assigned,
             digest=plan.digest(),
+            trained_on=videos_digest(plan.items["train"]),
             snapshot=store.snapshot(),
         )
 
@@ -86,6 +88,7 @@ class Run:
             loss=data["loss"],
             assigned=data["assigned"],
             digest=data["digest"],
+            trained_on=data["trained_on"],
             snapshot=data["snapshot"],
         )
 
@@ -141,6 +144,7 @@ class Run:
             "data": {
                 "snapshot": self.snapshot,
                 "digest": self.digest,
+                "trained_on": self.trained_on,
                 "features": features,
                 "classes": list(self.classes),
                 "task": self.task,

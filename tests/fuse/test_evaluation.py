@@ -57,7 +57,9 @@ def test_a_run_without_weights_says_how_to_go_on(run):
 
 
 def test_a_split_that_is_not_there_names_those_that_are(run):
-    with pytest.raises(MmfError, match="split 'tset' .* has no item; splits: test, train, val"):
+    with pytest.raises(
+        MmfError, match="split 'tset' has no labelled item; splits: test, train, val"
+    ):
         evaluate(run, split="tset")
 
 
@@ -113,6 +115,14 @@ def test_a_feature_that_the_store_lacks_is_missing(run, xor_store, tmp_path):
     found = evaluate(run, other.path)
     assert found["items"] == 12
     assert found["loss"] != evaluate(run)["loss"]
+
+
+def test_videos_that_moved_into_the_test_split_are_said(run, xor_store, caplog):
+    evaluate(run)
+    assert "not those that run" not in caplog.text
+    xor_store.label({"v00": ["same"]}, split={"v00": "test"})
+    evaluate(run)
+    assert "the videos of split 'train' are not those that run" in caplog.text
 
 
 def test_items_without_rows_are_counted_and_not_measured(run, xor_store):
