@@ -1,21 +1,23 @@
 """Captions: the file beside a media file, read into timed cues.
 
-SRT, WebVTT and SBV differ in how they write a time and in what stands around the cues; one reader
-takes all three. A cue is a line of two times and the lines of text after it. Whatever else there
-is (headers, styles, notes, numbers, cues with broken times) is passed over.
+webvtt-py reads SRT, WebVTT and SBV; a cue whose times or text are broken is passed over and
+counted.
 """
 
 import functools
 import html
+import io
 import os
 import re
 from dataclasses import dataclass
 
+import webvtt
+import webvtt.errors
+
 SUFFIXES = (".srt", ".vtt", ".sbv")
 MAX_BYTES = 16 << 20  # of one caption file; what follows is not read
 
-_TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
-_TIMES = re.compile(rf"\s*{_TIME}(?:\s*-->\s*|,){_TIME}(?:\s.*)?$")
+_SBV_TIMES = re.compile(r"^\d+:\d\d:\d\d\.\d{3},\d+:\d\d:\d\d\.\d{3}\s*$", re.MULTILINE)
 _TAG = re.compile(r"</?[A-Za-z0-9][^<>]*>|\{[^{}]*\}")  # <i>, <c.red>, <00:01.500>, {\an8}
 _INLINE_TIME = re.compile(r"<\d+:[\d:.]+>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -120,13 +122,13 @@ def decode_text(raw: bytes) -> str:
 
 
 def parse_captions(text: str) -> tuple[list[Cue], int]:
-    """As `read_captions`, from text."""
-    blocks, malformed = _blocks(text)
+    """As `read_captions`, from text in any of the three formats."""
+    found, malformed = _parse(text)
     rolling = _INLINE_TIME.search(text) is not None
     cues: list[Cue] = []
     shown: list[str] = []  # the lines of the cue before
-    for start, end, raw in blocks:
-        lines = [line for line in map(plain, raw) if line]
+    for caption in found:
+        lines = [line for line in map(plain, caption.raw_text.splitlines()) if line]
         if not lines:
             malformed += not rolling  # YouTube's have blank ones between
             continue
@@ -134,33 +136,30 @@ def parse_captions(text: str) -> tuple[list[Cue], int]:
         news = _without_overlap(shown, lines) if rolling else lines
         shown = lines
         if news:
+            start, end = _seconds(caption.start), _seconds(caption.end)
             cues.append(Cue(start=start, end=max(start, end), text="\n".join(news)))
     return sorted(cues, key=lambda cue: cue.start), malformed
 
 
-def _blocks(text: str) -> tuple[list[tuple[float, float, list[str]]], int]:
-    """(start, end, lines) of each cue, and how many lines of times could not be read."""
-    blocks: list[tuple[float, float, list[str]]] = []
-    lines: list[str] = []
-    malformed = 0
-    for line in text.splitlines():
-        times = _TIMES.match(line[:256])
-        if times:
-            start, end = _seconds(times.groups()[:4]), _seconds(times.groups()[4:])
-            lines = []
-            blocks.append((start, end, lines))
-        elif not line or "-->" in line:
-            malformed += "-->" in line
-            lines = []  # what follows, up to the next times, belongs to no cue
-        else:
-            lines.append(line)
-    return blocks, malformed
+def _parse(text: str) -> tuple[list[webvtt.Caption], int]:
+    """The captions that the library finds, and how many times it could not take."""
+    kind, times = "srt", text.count("-->")
+    if text.lstrip().startswith("WEBVTT"):
+        kind, text = "vtt", text.lstrip()
+    elif re.search(r"\d\.\d{3}\s+-->", text):  # SubRip has commas: its header was lost
+        kind, text = "vtt", f"WEBVTT\n\n{text}"
+    elif _SBV_TIMES.search(text):
+        kind, times = "sbv", len(_SBV_TIMES.findall(text))
+    try:
+        found = list(webvtt.from_buffer(io.StringIO(text), format=kind))
+    except webvtt.errors.MalformedFileError:
+        return [], times
+    return found, max(0, times - len(found))
 
 
-def _seconds(parts: tuple[str | None, ...]) -> float:
-    hours, minutes, seconds, fraction = parts
-    whole = int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0)
-    return whole + int((fraction or "0").ljust(3, "0")) / 1000
+def _seconds(time: str) -> float:
+    hours, minutes, seconds = time.split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 def plain(line: str) -> str:

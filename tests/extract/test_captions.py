@@ -54,7 +54,7 @@ def test_every_real_caption_file_gives_its_cues(shared_data, name, cues, malform
 
 
 def test_broken_times_cost_their_cue_only():
-    text = "00:01.000 --> 00:0x.000\nlost\n\n00:02.000 --> 00:03.000\nkept\n"
+    text = "WEBVTT\n\n00:01.000 --> 00:0x.000\nlost\n\n00:02.000 --> 00:03.000\nkept\n"
     assert parse_captions(text) == ([Cue(start=2.0, end=3.0, text="kept")], 1)
 
 
@@ -73,7 +73,9 @@ def test_the_three_formats_say_the_same(text):
 
 
 def test_tags_entities_and_control_characters_are_no_text():
-    text = "00:01.000 --> 00:02.000\n<i>A</i> &amp; {\\an8}<c.red>B</c>\x1b[31m\x00 1 < 2\n"
+    text = (
+        "WEBVTT\n\n00:01.000 --> 00:02.000\n<i>A</i> &amp; {\\an8}<c.red>B</c>\x1b[31m\x00 1 < 2\n"
+    )
     assert texts(text) == ["A & B[31m 1 < 2"]
 
 
@@ -88,7 +90,8 @@ def test_rolling_captions_say_each_line_once():
 
 
 def test_a_line_that_is_really_said_twice_stays():
-    assert texts("00:01.000 --> 00:02.000\nNo.\n\n00:02.000 --> 00:03.000\nNo.\n") == ["No.", "No."]
+    text = "WEBVTT\n\n00:01.000 --> 00:02.000\nNo.\n\n00:02.000 --> 00:03.000\nNo.\n"
+    assert texts(text) == ["No.", "No."]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "latin-1"])
