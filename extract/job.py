@@ -4,6 +4,7 @@ Every input ends done, skipped or failed for every feature: inputs = done + fail
 is done is not done again, whoever did it; the same command goes on where the last one stopped.
 """
 
+import contextlib
 import os
 import time
 import zlib
@@ -22,7 +23,9 @@ from mmf.extract.stopping import Stop
 from mmf.extract.tally import Counts, JobResult, JobStarted, Progress, Tally
 from mmf.store import FeatureSpec, FeatureStore
 
-VIDEOS_PER_LANE = 4  # at least; a process takes a second or more to start
+# a process takes seconds to load torch: it is worth it for so many videos, or so large ones
+VIDEOS_PER_LANE = 32
+BYTES_PER_LANE = 32 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +112,7 @@ class _Job:
         for names, task in _todo(self.store, self.inputs, self.requests, self.options):
             groups.setdefault(names, []).append(task)
         todo = sum(map(len, groups.values()))
-        lanes = {names: self._lanes(len(tasks)) for names, tasks in groups.items()}
+        lanes = {names: self._lanes(tasks) for names, tasks in groups.items()}
         progress(
             JobStarted(inputs=len(self.inputs), todo=todo, lanes=max(lanes.values(), default=0))
         )
@@ -127,13 +130,20 @@ class _Job:
         anew = self.options.replace and old is not None and old.fingerprint != made.fingerprint
         return self.store.create_feature(made, replace=anew)
 
-    def _lanes(self, videos: int) -> int:
+    def _lanes(self, tasks: Sequence[Task]) -> int:
         if self.device != "cpu":
             return 1
         if self.options.workers:
-            return min(self.options.workers, videos)
+            return min(self.options.workers, len(tasks))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return max(1, min(cores or 1, videos // VIDEOS_PER_LANE))
+        lanes = 0.0
+        for task in tasks:
+            with contextlib.suppress(OSError, ValueError):  # the decoder says what is wrong
+                lanes += os.stat(task.source.path).st_size / BYTES_PER_LANE
+            lanes += 1 / VIDEOS_PER_LANE
+            if lanes >= (cores or 1):
+                break
+        return max(1, min(int(lanes), len(tasks), cores or 1))
 
     def _run_group(
         self, features: Sequence[Feature], tasks: Sequence[Task], lanes: int, tally: Tally

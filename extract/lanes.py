@@ -120,20 +120,22 @@ def run_processes(
             if not ready:
                 break  # a lane hangs in its commit
             for pipe in ready:
-                if not _listen(lanes[pipe], queue, on_ended):  # type: ignore[index]
+                if not _listen(lanes[pipe], queue, on_ended, told):  # type: ignore[index]
                     lanes.pop(pipe).close()  # type: ignore[call-overload]
     finally:
         _end(list(lanes.values()))
 
 
 def _listen(
-    lane: "_Process", queue: Iterator[Task], on_ended: Callable[[VideoEnded], None]
+    lane: "_Process", queue: Iterator[Task], on_ended: Callable[[VideoEnded], None], told: bool
 ) -> bool:
-    """Act on one message; False when the lane is through."""
+    """Act on one message; False when the lane is through. `told`: it was told to stop."""
     try:
         message = lane.pipe.recv()
     except (EOFError, ConnectionResetError):
         code = lane.process.wait()
+        if told and code == -signal.SIGTERM:
+            return False  # it had not begun
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         raise MmfError(
             f"an extraction lane died ({how}). What was committed stays; run the same command "

@@ -223,6 +223,20 @@ def test_the_batch_is_the_one_that_the_feature_was_created_with(clips, tmp_path)
 # processes
 
 
+def test_lanes_are_as_many_as_the_work_is_worth(tmp_path, monkeypatch):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for n in range(3):
+        with open(folder / f"{n}.mp4", "wb") as file:
+            file.truncate(24 << 20)  # a hole: nothing is written
+    (folder / "small.mp4").write_bytes(b"no video")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    told: list = []
+    for options in (JobOptions(), JobOptions(workers=3)):
+        extract(folder, tmp_path / f"{len(told)}.mmf", [AUDIO], options, told.append)
+    assert [event.lanes for event in told if isinstance(event, JobStarted)] == [2, 3]
+
+
 def test_lanes_in_processes_give_the_rows_of_one_lane(whole, clips, tmp_path):
     reference, _, _ = whole
     result = extract(clips, tmp_path / "s.mmf", [RGB, AUDIO, TEXT, FLOW], JobOptions(workers=2))
