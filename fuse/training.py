@@ -210,7 +210,7 @@ def _non_finite(run: Run, state: State, batch: Batch, loss: float, norm: float) 
 def _interrupted(run: Run, state: State) -> Interrupted:
     return Interrupted(
         f"stopped by a signal after step {state.step}; the checkpoint is written. "
-        f"Continue with `mmf train --out {run.path} --resume`."
+        f"Continue with `mmf train {run.path}/config.json --out {run.path} --resume`."
     )
 
 

@@ -95,5 +95,6 @@ def _refuse_one(name: str = "") -> None:
     other = "audio" if name == "rgb" else "rgb"
     raise MmfError(
         f"fusion 'mfb' multiplies two features or more; got {name or 'none'}. "
-        f"Run `mmf extract --modality {other}` first, or train with --fusion single."
+        f"Run `mmf extract --modality {other}` first, name more --features, or train with "
+        "--fusion single."
     )
