@@ -1,5 +1,6 @@
 """A job over real files: what it does, what it leaves alone, and what a kill costs."""
 
+import doctest
 import os
 import shutil
 import signal
@@ -24,6 +25,14 @@ AUDIO = FeatureRequest(name="audio", modality="audio", backbone="logmel")
 TEXT = FeatureRequest(name="text", modality="text", backbone="hashing")
 FLOW = FeatureRequest(name="flow", modality="flow", backbone="hof")
 HERE = JobOptions(workers=1)
+
+
+def run_examples(of: object, names: dict) -> tuple[int, int]:
+    """Failed and tried examples of a docstring."""
+    runner = doctest.DocTestRunner()
+    for one in doctest.DocTestFinder().find(of, "example", globs=names):
+        runner.run(one)
+    return runner.failures, runner.tries
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +113,14 @@ def test_every_input_ends_done_skipped_or_failed(whole):
     assert all(isinstance(e, VideoEnded) for e in events[1:])
     assert result.frames == sum(e.media.frames for e in events[1:]) == 8 * 48
     assert [f["reason"] for f in store.failures().to_pylist()] == ["not_media"] * 4
+
+
+def test_the_example_of_extract_is_true(clips, tmp_path, monkeypatch):
+    for home in clips.glob("*-*"):
+        shutil.copytree(home, tmp_path / "clips" / home.name)
+    monkeypatch.chdir(tmp_path)
+    names = {"extract": extract, "FeatureRequest": FeatureRequest}
+    assert run_examples(extract, names) == (0, 2)
 
 
 def test_rows_of_all_modalities_lie_on_one_grid(whole):

@@ -1,5 +1,6 @@
 """How features are asked for, and what of it becomes the recipe."""
 
+import doctest
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from mmf import MmfError, UnknownName
-from mmf.extract import FeatureRequest, parse_feature, preset, request_from_spec
+from mmf.extract import FeatureRequest, backbone, parse_feature, preset, request_from_spec
 from mmf.extract.backbones.checkpoint import load_network
 from mmf.extract.recipe import PRESETS, build, spec
 from mmf.extract.signals import Cues, Frames, Waves
@@ -49,6 +50,14 @@ def test_the_general_form_says_everything():
     assert parse_feature("t=text:hashing,language=de").signal == Cues(language="de")
     assert parse_feature("r=rgb:hog,batch=auto").batch is None
     assert parse_feature("r=rgb:hog").signal == Frames()
+
+
+def test_the_examples_are_true():
+    runner = doctest.DocTestRunner()
+    for of in (backbone, parse_feature):
+        for one in doctest.DocTestFinder().find(of, "example", globs={of.__name__: of}):
+            runner.run(one)
+    assert (runner.failures, runner.tries) == (0, 2)
 
 
 def test_a_window_of_0_96_seconds_is_the_96_frames_of_vggish():
