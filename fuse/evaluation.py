@@ -83,12 +83,12 @@ def measure(
     accumulator, loss, number, positives = Accumulator(), 0.0, 0, np.zeros(len(run.classes))
     for part in score(network, store, items, specs, run.config, label_set=label_set):
         logits = torch.from_numpy(part.logits[part.there])
-        labels = torch.from_numpy(_pick(part.labels, columns, 0.0)[part.there])
+        labels = torch.from_numpy(_pick(part.labels, columns, 0.0)[part.there]).double()
         rated = torch.from_numpy(_pick(part.rated, columns, False)[part.there])
         loss += float(LOSSES.load(run.loss)(logits, labels, rated)) * len(logits)
         number += len(logits)
         positives += (labels * rated).sum(0).numpy()
-        accumulator.add(probabilities(logits, run.loss), labels, rated)
+        accumulator.add(probabilities(logits, run.loss).float(), labels, rated)
     if not positives.any():
         raise MmfError(
             f"{number} of {len(items)} items have rows and none has a positive label: "

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmf import MmfError
+from mmf.fuse.normalise import at_least_float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +76,10 @@ class MixtureOfExperts(nn.Module):
     def forward(self, x: Float[Tensor, "B H"]) -> Float[Tensor, "B C"]:
         """Logits of the classes."""
         shape = (self.classes, -1)
-        gates = self.gates(x).unflatten(1, shape).float().log_softmax(2)  # (B, C, m (+ 1))
-        experts = self.experts(x).unflatten(1, shape).float()  # (B, C, m)
+        gates = (
+            at_least_float32(self.gates(x)).unflatten(1, shape).log_softmax(2)
+        )  # (B, C, m (+ 1))
+        experts = at_least_float32(self.experts(x)).unflatten(1, shape)  # (B, C, m)
         m = experts.shape[2]
         yes = gates[..., :m] + functional.logsigmoid(experts)
         no = gates[..., :m] + functional.logsigmoid(-experts)

@@ -17,7 +17,7 @@ from mmf.fuse import HEADS
 from mmf.fuse.aggregators import AGGREGATORS
 from mmf.fuse.config import TrainConfig, build_options
 from mmf.fuse.fusions import FUSIONS
-from mmf.fuse.normalise import Normalise
+from mmf.fuse.normalise import Normalise, at_least_float32
 
 
 class Network(nn.Module):
@@ -78,7 +78,7 @@ class Network(nn.Module):
             vectors.append(self.aggregate[i](self.normalise[i](x, mask), mask))  # (B, H)
             present.append(mask.any(1))
         fused = self.fusion(vectors, torch.stack(present, 1))  # (B, H)
-        return self.head(self.dropout(fused)).float()
+        return at_least_float32(self.head(self.dropout(fused)))
 
     def _steps(
         self, name: str, features: Mapping[str, Tensor], mask: Tensor | None

@@ -13,6 +13,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
+def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The same, in float32 where autocast has made it less; float64 stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class Normalise(nn.Module):
     """Normalisation of one feature; `mean` and `sd` are buffers, kept with the weights."""
 

@@ -100,7 +100,7 @@ def _items(store: FeatureStore, run: Run, split: str | None) -> list[Item]:
 
 
 def _rows(part: Scored, run: Run, top: int | None) -> Iterator[dict[str, Any]]:
-    found = probabilities(torch.from_numpy(part.logits), run.loss).numpy()
+    found = probabilities(torch.from_numpy(part.logits), run.loss).float().numpy()
     best = np.argsort(-found, axis=1, kind="stable")[:, :top]
     for i, item in enumerate(part.items):
         row: dict[str, Any] = {

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmf import MmfError, unknown
+from mmf.fuse.normalise import at_least_float32
 
 POWERS = ("relu", "signed_sqrt", "none")
 _EPSILON = 1e-6  # of the signed square root: its steepest slope is 1 / (2 sqrt(1e-6)) = 500
@@ -70,7 +71,7 @@ class MFB(nn.Module):
             vectors, present.unsqueeze(2).unbind(1), self.projections, strict=True
         ):
             x = functional.normalize(x, dim=1) if self.options.l2_inputs else x
-            factor = torch.where(here, project(x).float(), 1.0)  # (B, o k)
+            factor = torch.where(here, at_least_float32(project(x)), 1.0)  # (B, o k)
             product = factor if product is None else product * factor
         pooled = self.dropout(product).unflatten(1, (-1, self.options.factors)).sum(2)  # (B, o)
         return functional.normalize(_power(pooled, self.options.power), dim=1)

@@ -9,8 +9,12 @@ import pytest
 import torch
 
 from mmf import MmfError
-from mmf.fuse import TrainConfig, load, predict, train, write_predictions
+from mmf.fuse import HEADS, TrainConfig, load, predict, train, write_predictions
 from mmf.fuse.fusions import FUSIONS
+from mmf.fuse.losses import probabilities
+from mmf.fuse.network import Network
+from mmf.fuse.run import Run
+from mmf.fuse.scoring import score
 from mmf.store import FeatureSpec, FeatureStore, Track
 
 
@@ -82,6 +86,34 @@ def test_a_clip_alone_has_exactly_the_scores_it_has_in_its_store(xor_store, tmp_
         assert row == together[video]
 
 
+@pytest.mark.parametrize("loss", ["ce", "bce"])
+@pytest.mark.parametrize("head", HEADS)
+def test_an_item_scores_the_same_bits_alone_and_in_company(tmp_path, loss, head):
+    store = FeatureStore.create(tmp_path / "wide")
+    spec = FeatureSpec(name="a", modality="a", shape=(273,))
+    generator = np.random.default_rng(0)
+    lengths = [1 + i % 11 for i in range(40)]
+    store.add(
+        spec,
+        [
+            Track(video_id=f"v{i:02}", values=generator.normal(size=(n, 273)), times=range(n))
+            for i, n in enumerate(lengths)
+        ],
+    )
+    config = TrainConfig(features=("a",), head=head)
+    network = Network(config, {"a": (273,)}, ("x", "y", "z"), loss)
+    items = store.all_items()
+
+    def scores(some):
+        parts = score(network, store, some, {"a": spec}, config, label_set=None)
+        found = [probabilities(torch.from_numpy(p.logits), loss).float().numpy() for p in parts]
+        return np.concatenate(found)
+
+    together = scores(items)
+    assert np.array_equal(np.concatenate([scores([item]) for item in items]), together)
+    assert np.array_equal(scores(items[::-1])[::-1], together)
+
+
 def test_a_video_without_rows_has_a_reason_and_no_scores(run, xor_store, tmp_path):
     writer = xor_store.writer()
     spec = xor_store.create_feature(FeatureSpec(name="other", modality="x", shape=(1,)))
@@ -101,9 +133,6 @@ def test_intervals_are_predicted_from_their_own_rows(xor_store, tmp_path):
     opened = load(run)
     track = xor_store.read("a", "v05")
     assert len(track) > 3
-    from mmf.fuse.run import Run
-    from mmf.fuse.scoring import score
-
     items = xor_store.items(label_set="parts")
     (part,) = score(
         opened, xor_store, items, xor_store.features, Run.open(run).config, label_set="parts"
