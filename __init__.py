@@ -66,7 +66,7 @@ class Registry(Mapping[str, str]):
         return len(self._places)
 
     def load(self, name: str) -> Any:
-        """The class or function called `name`, its variant left out; UnknownName if there is none."""
+        """The class or function of `name`, its variant left out; UnknownName if there is none."""
         base = name.partition(":")[0]
         if base not in self._places:
             raise unknown(self.kind, base, self._places)

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from mmf.extract import FeatureRequest, JobOptions, JobStarted, VideoEnded, extract
-from mmf.extract.decoder import Decoder, Sample
+from mmf.extract.decoder.parent import Decoder, Sample
 from mmf.extract.lanes import one_thread
 from mmf.extract.recipe import build
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from mmf import MmfError
 from mmf.extract.backbones import Backbone, backbone_class
-from mmf.extract.folders import STORE_MARK
 from mmf.extract.lanes import Work, run_here, run_processes
 from mmf.extract.manifest import Input, Manifest, read_manifest
+from mmf.extract.manifest.folders import STORE_MARK
 from mmf.extract.pipeline import Feature, Task
 from mmf.extract.recipe import FeatureRequest, build, spec
 from mmf.extract.stopping import Stop

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mmf import MmfError
-from mmf.extract.decoder import Decoder
+from mmf.extract.decoder.parent import Decoder
 from mmf.extract.pipeline import AHEAD, Feature, Lane, Task, VideoEnded
 from mmf.extract.recipe import FeatureRequest, build, spec
 from mmf.extract.signals import Signal

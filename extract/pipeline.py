@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from mmf.extract.backbones import Backbone
-from mmf.extract.decoder import Decoder, Ended, Event, Failed, Restarted, Sample
+from mmf.extract.decoder.parent import Decoder, Ended, Event, Failed, Restarted, Sample
 from mmf.extract.manifest import Input
 from mmf.extract.rows import RowBatch, Rows, Unstorable, storable
 from mmf.extract.signals import Signal
@@ -21,7 +21,7 @@ from mmf.extract.stopping import Stop, Stopped
 from mmf.store import FeatureSpec, Media, Outcome, Track
 from mmf.store.writer import Writer
 
-AHEAD = 2  # files submitted to the decoder: the one it decodes and the next
+AHEAD = 8  # files submitted to the decoder: clips of a row or two must fill batches too
 BUCKET_VIDEOS = 256
 BUCKET_BYTES = 256 << 20
 BUCKET_SECONDS = 60.0

@@ -16,7 +16,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Makes a clip: `clip("a.mp4", frames=50, sound=2.0)`; frame i is grey level 4 i modulo 256."""
     folder = tmp_path_factory.mktemp("clips")
 
-    def make(name: str, *, frames: int = 0, fps: int = 25, sound: float = 0.0, **video: int) -> Path:
+    def make(
+        name: str, *, frames: int = 0, fps: int = 25, sound: float = 0.0, **video: int
+    ) -> Path:
         path = folder / name
         if path.exists():
             return path

@@ -224,7 +224,7 @@ def _mobilenet(shared_data: Path) -> str:
 
 def test_real_weights_see_what_clips_show(shared_data):
     """Frames of one clip are nearer to each other than to those of other clips."""
-    from mmf.extract.decoder import Decoder, Sample
+    from mmf.extract.decoder.parent import Decoder, Sample
 
     built = backbone("mobilenet_v2", weights=_mobilenet(shared_data))
     assert built.weights is not None

@@ -1,6 +1,6 @@
 import pytest
 
-from mmf.extract.captions import (
+from mmf.extract.media.captions import (
     Cue,
     beside,
     decode_text,

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from mmf import MmfError
-from mmf.extract import decoder as decoder_module
-from mmf.extract import process as process_module
-from mmf.extract.decoder import Decoder, Ended, Failed, Restarted, Sample
-from mmf.extract.media import Row, decode
-from mmf.extract.opening import Limits
+from mmf.extract.decoder import parent as decoder_module
+from mmf.extract.decoder import process as process_module
+from mmf.extract.decoder.parent import Decoder, Ended, Failed, Restarted, Sample
+from mmf.extract.media.decoding import Row, decode
+from mmf.extract.media.opening import Limits
 from mmf.extract.signals import Cues, FramePairs, Frames, Waves
 
 SIGNALS = (Frames(fps=5.0, resize=64, crop=48), FramePairs(resize=32, crop=32), Waves(), Cues())
@@ -228,7 +228,7 @@ def test_the_process_dies_with_its_parent(clip):
     import sys
 
     code = (
-        "import os, sys\nfrom mmf.extract.decoder import Decoder\n"
+        "import os, sys\nfrom mmf.extract.decoder.parent import Decoder\n"
         "from mmf.extract.signals import Frames\n"
         "decoder = Decoder([Frames(fps=25.0)])\n"
         "decoder.submit('a', sys.argv[1])\nnext(decoder.events())\n"

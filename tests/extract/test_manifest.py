@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmf import MmfError
-from mmf.extract.folders import is_media, looks_like_media
 from mmf.extract.manifest import Input, Manifest, read_manifest
+from mmf.extract.manifest.folders import is_media, looks_like_media
 
 
 def ids(manifest: Manifest) -> list[str]:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torchvision.transforms as transforms
 
-from mmf.extract.media import Done, Facts, Request, Row, decode
-from mmf.extract.opening import Unusable
+from mmf.extract.media.decoding import Done, Facts, Request, Row, decode
+from mmf.extract.media.opening import Unusable
 from mmf.extract.sampling import resize_and_crop
 from mmf.extract.signals import Cues, FramePairs, Frames, Waves
 
@@ -367,7 +367,7 @@ def test_pictures_of_any_size_codec_and_container_come_out(videos, name):
 
 def test_decoding_needs_no_torch():
     code = (
-        "import sys, mmf.extract.child\n"
+        "import sys, mmf.extract.decoder.child\n"
         "print([m for m in ('torch', 'zarr', 'pyarrow') if m in sys.modules])"
     )
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

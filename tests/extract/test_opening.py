@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from mmf.extract.media import Request, decode
-from mmf.extract.opening import Limits, Unusable, check_identity
+from mmf.extract.media.decoding import Request, decode
+from mmf.extract.media.opening import Limits, Unusable, check_identity
 from mmf.extract.signals import Cues, Frames, Waves
 
 SIGNALS = (Frames(crop=32, resize=32), Waves(), Cues())

@@ -6,10 +6,10 @@ import av
 import numpy as np
 import pytest
 
-from mmf.extract.media import Facts, Request, Row, decode
-from mmf.extract.opening import Unusable
+from mmf.extract.media.decoding import Facts, Request, Row, decode
+from mmf.extract.media.opening import Unusable
+from mmf.extract.media.sound import SoundRows, mono
 from mmf.extract.signals import Waves
-from mmf.extract.sound import SoundRows, mono
 
 RATE = 16000
 SECOND = Waves(fps=1.0, sample_rate=RATE, samples=RATE)

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from mmf import MmfError
-from mmf.extract.folders import STORE_MARK, Found, find_media, is_media, splits_and_labels
-from mmf.extract.tables import READERS, read_table
+from mmf.extract.manifest.folders import STORE_MARK, Found, find_media, is_media, splits_and_labels
+from mmf.extract.manifest.tables import READERS, read_table
 
 ItemKey = str | tuple[str, float, float]
 

@@ -13,11 +13,11 @@ import time
 from collections import deque
 from typing import Any
 
-from mmf.extract.ring import Ring, anonymous_file
+from mmf.extract.decoder.ring import Ring, anonymous_file
 
 
 class Process:
-    """A process of `mmf.extract.child`, its two pipes and its ring."""
+    """A process of `mmf.extract.decoder.child`, its two pipes and its ring."""
 
     def __init__(self, options: dict[str, Any], ring_bytes: int):
         self.told = 0
@@ -33,7 +33,7 @@ class Process:
             self._events, events = os.pipe()
             os.set_blocking(self._commands, False)
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mmf.extract.child"]
+                [sys.executable, "-P", "-m", "mmf.extract.decoder.child"]
                 + [str(n) for n in (commands, events, memory.fileno(), ring_bytes, os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

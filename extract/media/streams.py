@@ -6,8 +6,8 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition, Stream
 
-from mmf.extract.captions import same_language
-from mmf.extract.opening import WHOLE, Unusable, declared_duration
+from mmf.extract.media.captions import same_language
+from mmf.extract.media.opening import WHOLE, Unusable, declared_duration
 
 # containers whose header states a duration that does not shrink when the file is cut
 DECLARING = ("mov", "matroska", "wav", "flac", "flv", "asf")

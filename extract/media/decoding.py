@@ -14,8 +14,8 @@ import av
 import numpy as np
 from av.packet import Packet
 
-from mmf.extract import captions
-from mmf.extract.opening import (
+from mmf.extract.media import captions
+from mmf.extract.media.opening import (
     DEFAULT_LIMITS,
     Limits,
     Source,
@@ -23,10 +23,10 @@ from mmf.extract.opening import (
     declared_duration,
     open_media,
 )
-from mmf.extract.pictures import Picture, PictureRows
+from mmf.extract.media.pictures import Picture, PictureRows
+from mmf.extract.media.sound import SoundRows
+from mmf.extract.media.streams import Clock, best_stream, seconds, step_of, subtitle_stream
 from mmf.extract.signals import Cues, FramePairs, Frames, Signal, Waves
-from mmf.extract.sound import SoundRows
-from mmf.extract.streams import Clock, best_stream, seconds, step_of, subtitle_stream
 
 MAX_READ_ERRORS = 100  # in a row, before the rest of the file is given up
 DECODING_ERRORS = (av.FFmpegError, ValueError, IndexError)

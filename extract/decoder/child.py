@@ -1,6 +1,6 @@
 """The decoder's process: files come by one pipe, their rows go by a ring, the rest by a pipe.
 
-Started by `mmf.extract.process` as ``python -m mmf.extract.child COMMANDS EVENTS RING NBYTES
+Started by `process` as ``python -m mmf.extract.decoder.child COMMANDS EVENTS RING NBYTES
 PARENT``: three inherited descriptors, a size, a process id. It loads no torch and holds no secret:
 a file that breaks FFmpeg breaks this process, and the parent starts another. Both pipes carry one
 JSON array a line, so that the parent never unpickles what a hostile file may have written.
@@ -20,9 +20,9 @@ from typing import Any
 import av
 import numpy as np
 
-from mmf.extract.media import Done, Facts, Opened, Request, Row, decode
-from mmf.extract.opening import Limits, Unusable, check_identity
-from mmf.extract.ring import Ring
+from mmf.extract.decoder.ring import Ring
+from mmf.extract.media.decoding import Done, Facts, Opened, Request, Row, decode
+from mmf.extract.media.opening import Limits, Unusable, check_identity
 from mmf.extract.signals import from_json
 
 _PR_SET_PDEATHSIG = 1

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from mmf import MmfError
-from mmf.extract.opening import DEFAULT_LIMITS, Limits
-from mmf.extract.process import Process, json_line
+from mmf.extract.decoder.process import Process, json_line
+from mmf.extract.media.opening import DEFAULT_LIMITS, Limits
 from mmf.extract.signals import Cues, Signal, Waves, to_json
 from mmf.store.feature import Media
 
