@@ -10,7 +10,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ def _said(error: Exception) -> tuple[int, str]:
         text = error.format_message()
         context = getattr(error, "ctx", None)
         where = f" See `{context.command_path} --help`." if context else ""
-        return 2, text if text.endswith(".") and not where else f"{text.rstrip('.')}.{where}"
+        return 2, text + ("" if text.endswith((".", "?")) else ".") + where
     if isinstance(error, OSError) and not isinstance(error, MmfError):
         return 74, f"{error}. What was committed is safe; the same command goes on from there."
     return getattr(error, "exit_code", 2), str(error)
@@ -488,6 +488,12 @@ def split(store: str, by: str | None, fractions: str, seed: int, name: str) -> N
 @click.option("--epochs", type=int)
 @click.option("--batch-size", type=int)
 @click.option("--lr", type=float)
+@click.option("--weight-decay", type=float)
+@click.option("--dropout", type=float)
+@click.option("--patience", type=int, help="Epochs without a better validation before it stops.")
+@click.option("--normalise", help="standardise, l2 or none; of each row.")
+@click.option("--fusion-option", multiple=True, metavar="KEY=VALUE", help="e.g. match=total")
+@click.option("--head-option", multiple=True, metavar="KEY=VALUE", help="e.g. mixtures=4")
 @click.option("--seed", type=int)
 @click.option("--device", help="auto, cpu or cuda.")
 @click.option("--precision", help="fp32 or bf16.")
@@ -504,46 +510,57 @@ def train(config: str | None, resume: bool, **options: Any) -> None:
     from mmf.fuse import TrainConfig
     from mmf.fuse import train as run_training
 
-    given = {k: v for k, v in options.items() if v is not None}
+    given = {k: v for k, v in options.items() if v not in (None, ())}
     if "features" in given:
         given["features"] = tuple(f for f in given["features"].split(",") if f)
+    for part in ("fusion", "head"):
+        if pairs := given.pop(f"{part}_option", ()):
+            given[f"{part}_options"] = _values(f"--{part}-option", pairs)
+    if resume and not config and "out" in given:
+        config = str(Path(given["out"]) / "config.json")
     base = TrainConfig.read(config) if config else TrainConfig()
-    shown = _Epochs()
-    run = run_training(replace(base, **given), shown, resume=resume)
-    shown.end()
-    click.echo(f"{run}: {shown.summary}; next: mmf evaluate {shlex.quote(str(run))}")
+    run = run_training(replace(base, **given), _show_epoch(), resume=resume)
+    click.echo(f"{run}: {_best_epoch(run)}; next: mmf evaluate {shlex.quote(str(run))}")
 
 
-class _Epochs:
-    """What `mmf train` shows: the epoch, on one line that is written over on a terminal."""
+def _values(option: str, pairs: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE options; a value that is JSON (a number, true) is that, any other is text."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise MmfError(f"{option} {pair!r}: expected KEY=VALUE.")
+        try:
+            found[key] = json.loads(value)
+        except json.JSONDecodeError:
+            found[key] = value
+    return found
 
-    def __init__(self) -> None:
-        self.summary = ""
-        self._best: tuple[float, int] | None = None
-        self._said = time.monotonic()
-        self._terminal = sys.stderr.isatty()
 
-    def __call__(self, row: Mapping[str, Any]) -> None:
-        metric = next(k for k in row if k.startswith("val_") and k != "val_loss")
-        value = row[metric]
-        if self._best is None or value > self._best[0]:
-            self._best = value, row["epoch"]
-        name = metric.removeprefix("val_")
-        self.summary = (
-            f"{row['epoch']} epochs, best validation {name} {self._best[0]:.4f} in epoch "
-            f"{self._best[1]}"
-        )
-        line = f"epoch {row['epoch']} · loss {row['train_loss']:.4f} · val {name} {value:.4f}"
-        now = time.monotonic()
-        if self._terminal:
-            click.echo(f"\r\x1b[K{line}", err=True, nl=False)
-        elif now - self._said > EVERY_SECONDS:
-            click.echo(line, err=True)
-            self._said = now
+def _show_epoch() -> Callable[[Mapping[str, Any]], None]:
+    """What `mmf train` shows after an epoch: a line that is written over on a terminal."""
+    terminal, said = sys.stderr.isatty(), time.monotonic()
 
-    def end(self) -> None:
-        if self._terminal:
-            click.echo("\r\x1b[K", err=True, nl=False)
+    def show(row: Mapping[str, Any]) -> None:
+        nonlocal said
+        line = " · ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
+        if terminal:
+            click.echo(f"\r\x1b[Kepoch {row['epoch']} · {line}", err=True, nl=False)
+        elif time.monotonic() - said > EVERY_SECONDS:
+            click.echo(f"epoch {row['epoch']} · {line}", err=True)
+            said = time.monotonic()
+
+    return show
+
+
+def _best_epoch(run: Path) -> str:
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", err=True, nl=False)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    metric = next(k for k in rows[0] if k.startswith("val_") and k != "val_loss")
+    best = max(rows, key=lambda row: (row[metric], -row["val_loss"]))
+    name = metric.removeprefix("val_")
+    return f"{len(rows)} epochs, best validation {name} {best[metric]:.4f} in epoch {best['epoch']}"
 
 
 @cli.command()
@@ -587,7 +604,7 @@ def predict(run: str, videos: tuple[str, ...], **options: Any) -> None:
     mmf predict runs/mfb-1 clip.mp4
     """
     from mmf.fuse import predict as score
-    from mmf.fuse.prediction import write_predictions
+    from mmf.fuse import write_predictions
     from mmf.fuse.run import Run
 
     chosen = {"top": options["top"], "device": options["device"]}

@@ -72,7 +72,7 @@ def fill(
         values[feature], lengths[feature] = _read(store, items, feature, max_steps)
     labels = np.zeros((len(items), classes), dtype=np.float32)
     rated = np.ones((len(items), classes), dtype=bool)
-    for i, item in enumerate(items):
+    for i, item in enumerate(items if classes else ()):
         labels[i, list(item.labels)] = 1
         rated[i, list(item.unrated)] = False
     return Batch(items=tuple(items), values=values, lengths=lengths, labels=labels, rated=rated)

@@ -193,9 +193,10 @@ class FeatureStore:
         states = {f: self.state(f) for f in self.features}
         known = sorted(ids.union(*states.values()))
         columns: dict[str, Mapping] = {"split": splits, "labels": labels, **states}
-        rows = pa.table({"video_id": known})
+        rows = pa.table({"video_id": pa.array(known, pa.string())})
         for name, of in columns.items():
-            rows = rows.append_column(name, pa.array([of.get(v) for v in known]))
+            kind = pa.list_(pa.string()) if name == "labels" else pa.string()
+            rows = rows.append_column(name, pa.array([of.get(v) for v in known], kind))
         at = pc.index_in(rows["video_id"], table["video_id"])
         for name in table.column_names:
             if name not in rows.column_names:

@@ -49,7 +49,7 @@ def mmf(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     ("line", "says", "code"),
     [
         ("extrakt", "unknown command 'extrakt'. Did you mean 'extract'?", 2),
-        ("train --fuson mfb", "No such option '--fuson'. Did you mean '--fusion'?", 2),
+        ("train --epoch 3", "No such option '--epoch'. Did you mean '--epochs'?", 2),
         ("extract", "name what to extract: --modality rgb", 2),
         ("extract --modality rbg", "unknown modality 'rbg'. Did you mean 'rgb'?", 2),
         ("extract --modality rgb nowhere", "source 'nowhere': there is no such file or folder", 2),
@@ -141,6 +141,19 @@ def test_a_raw_clip_is_predicted_as_from_the_store(extracted, monkeypatch, tmp_p
     assert len(rows) == 40
 
 
+def test_a_run_is_repeated_resumed_and_given_options(extracted, monkeypatch, capsys):
+    monkeypatch.chdir(extracted)
+    base = ["train", "--fusion", "fc_concat", "--fusion-option", "match=total", "--out", "runs/own"]
+    cli.cli.main([*base, "--epochs", "2", "--head", "moe"], standalone_mode=False)
+    assert "runs/own: 2 epochs, best validation accuracy" in capsys.readouterr().out
+    config = json.loads(Path("runs/own/config.json").read_text())["config"]
+    assert config["fusion_options"] == {"match": "total"}
+    cli.cli.main(["train", "--resume", "--out", "runs/own"], standalone_mode=False)
+    assert "runs/own: 2 epochs" in capsys.readouterr().out
+    cli.cli.main(["train", "runs/own/config.json"], standalone_mode=False)
+    assert "runs/fc_concat-1: 2 epochs" in capsys.readouterr().out
+
+
 def test_status_prints_one_json_object(extracted):
     run = mmf("status", "features.mmf", "--json", cwd=extracted)
     found = json.loads(run.stdout)
@@ -203,12 +216,16 @@ def test_a_kill_in_the_middle_loses_nothing_and_doubles_nothing(clips, tmp_path)
     command = ["extract", str(clips), *features, "--workers", "2", "--store"]
     whole, killed = tmp_path / "whole.mmf", tmp_path / "killed.mmf"
     assert mmf(*command, str(whole), cwd=tmp_path).returncode == 0
-    for seconds in (3.0, 4.0):
+    for seconds in (0.0, 0.5, 1.0):
         line = [*COMMAND, *command, str(killed)]
         process = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not list(killed.glob("tmp/*.part")):
+            time.sleep(0.01)  # until rows are being written
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
         process.wait()
+        for part in killed.glob("tmp/*.part"):
+            part.unlink()
     assert mmf(*command, str(killed), cwd=tmp_path).returncode == 0
     assert FeatureStore(killed).content_hash() == FeatureStore(whole).content_hash()
     assert mmf("verify", str(killed), cwd=tmp_path).returncode == 0

@@ -344,3 +344,14 @@ def test_manifest_columns_come_back_with_the_videos(store):
         {"video_id": "v1", "series": "a", "year": "2001"},
         {"video_id": "v2", "series": None, "year": "1999"},
     ]
+
+
+def test_an_empty_store_has_no_videos_and_no_failures(store):
+    assert store.videos().column_names == ["video_id", "split", "labels"]
+    assert len(store.videos()) == len(store.failures()) == 0
+
+
+def test_labelled_items_can_be_read_without_their_labels(store):
+    store.add(TEXT, [track("v1", 2)])
+    store.label({"v1": ["a"]})
+    assert store.batch(store.items(), ["text"], label_set=None).labels.shape == (1, 0)
