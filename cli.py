@@ -738,7 +738,7 @@ def demo(out: str, clips: int) -> None:
     make_sample_set(folder / "clips", clips=clips)
     store, runs = str(folder / STORE), folder / "runs"
     modalities = ("rgb", "audio", "flow", "text")
-    wanted = [f"--modality={m}" for m in modalities]
+    wanted = [word for m in modalities for word in ("--modality", m)]
     _do("extract", str(folder / "clips"), "--store", store, "--preset", "embedded", *wanted)
     _do("split", store, "--fractions", "0.6,0.15,0.25")
     trained = {f"{m} alone": ("single", m) for m in modalities}
