@@ -7,7 +7,6 @@ the run.
 
 import hashlib
 import logging
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +15,11 @@ from functools import partial
 from mmf import MmfError
 from mmf.fuse.config import TrainConfig
 from mmf.store import FeatureSpec, FeatureStore, Item
+from mmf.store.split import assign
 
 logger = logging.getLogger(__name__)
 
-SPLITS = {"train": 0.7, "val": 0.15, "test": 0.15}  # the shares where the store has no split
+SHARES = (0.7, 0.15, 0.15)  # of train, val and test where the store has no split
 _ALIASES = {
     "training": "train",
     "valid": "val",
@@ -190,7 +190,7 @@ def _assign(items: Sequence[Item]) -> dict[str, str]:
             "the store has no split, so videos are split into train, val and test "
             "(70, 15 and 15 %) by a hash of their ids; `mmf split` makes your own"
         )
-        return _deal(items, SPLITS)
+        return _deal(items, SHARES)
     if without := sum(i.split is None for i in items):
         logger.warning("%d of %d items are in no split and are not used", without, len(items))
     if "train" not in named:
@@ -202,26 +202,13 @@ def _assign(items: Sequence[Item]) -> dict[str, str]:
         "chosen by a hash of their ids, serve for early stopping"
     )
     training = [i for i in items if i.split is not None and split_name(i.split) == "train"]
-    return _deal(training, {"train": 0.8, "val": 0.2})
+    return _deal(training, (0.8, 0.2))
 
 
-def _deal(items: Sequence[Item], shares: Mapping[str, float]) -> dict[str, str]:
-    """Deal the videos of each class out; a split with a share gets one if there are enough."""
-    strata: dict[tuple[int, ...], list[str]] = defaultdict(list)
-    for video, labels in {i.video_id: i.labels for i in reversed(items)}.items():
-        strata[labels[:1]].append(video)
-    # classes too small to be in every split are dealt out together
-    rest = [v for part in strata.values() if len(part) < len(shares) for v in part]
-    groups = [part for part in strata.values() if len(part) >= len(shares)] + [rest]
-    assigned = {}
-    for videos in groups:
-        videos = sorted(videos, key=lambda v: hashlib.sha256(v.encode()).digest())
-        for split, share in list(shares.items())[1:]:
-            number = max(1, math.floor(share * len(videos) + 0.5)) if len(videos) > 1 else 0
-            assigned.update(dict.fromkeys(videos[:number], split))
-            videos = videos[number:]
-        assigned.update(dict.fromkeys(videos, next(iter(shares))))
-    return assigned
+def _deal(items: Sequence[Item], shares: Sequence[float]) -> dict[str, str]:
+    """The videos of each class divided by these shares of train, val and test."""
+    first = {i.video_id: i.labels[:1] for i in reversed(items)}
+    return assign({v: v for v in first}, shares, strata={v: str(c) for v, c in first.items()})
 
 
 def _check_split(split: str, part: Sequence[Item], items: Sequence[Item]) -> None:

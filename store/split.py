@@ -1,6 +1,7 @@
 """Divide videos into train, val and test: the same videos always fall the same way."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from mmf import MmfError, unknown
@@ -19,23 +20,27 @@ def assign(
     """Split by video, for the group of each video; a group stays on one side.
 
     Groups are taken in the order of a hash of (seed, group) and go where the videos given out so
-    far fall most short of their fraction. With `strata` (a class by video), each stratum is
-    divided by itself, so that a small class reaches every split; a group counts for the stratum
-    of its first video.
+    far fall most short of their fraction; while there are groups, no split stays empty. With
+    `strata` (a class by video), each stratum is divided by itself, so that a small class reaches
+    every split; a group counts for the stratum of its first video, and strata with fewer groups
+    than there are splits are divided as one.
     """
     _check(fractions)
     members: dict[str, list[str]] = {}
     for video in sorted(groups):
         members.setdefault(groups[video], []).append(video)
-    strata = strata or {}
-    given: dict[str, list[int]] = {}
+    stratum = {group: (strata or {}).get(videos[0], "") for group, videos in members.items()}
+    sizes = Counter(stratum.values())
+    stratum = {g: s if sizes[s] >= len(fractions) else "" for g, s in stratum.items()}
+    left = Counter(stratum.values())
+    counts = {s: [0] * len(fractions) for s in left}
     found: dict[str, str] = {}
     for group in sorted(members, key=lambda g: _hash(seed, g)):
-        counts = given.setdefault(strata.get(members[group][0], ""), [0] * len(fractions))
-        total = sum(counts) + len(members[group])
-        short = [f * total - n for f, n in zip(fractions, counts, strict=True)]
-        at = short.index(max(short))
-        counts[at] += len(members[group])
+        at = _most_short(
+            counts[stratum[group]], len(members[group]), left[stratum[group]], fractions
+        )
+        counts[stratum[group]][at] += len(members[group])
+        left[stratum[group]] -= 1
         found.update(dict.fromkeys(members[group], NAMES[at]))
     return found
 
@@ -72,6 +77,17 @@ def split(
     found = assign(groups, fractions, seed=seed, strata=strata)
     store.catalog.add_splits(name, found)
     return found
+
+
+def _most_short(
+    counts: Sequence[int], videos: int, groups_left: int, fractions: Sequence[float]
+) -> int:
+    """The split for the next group of `videos`; the last groups go to splits that have none yet."""
+    total = sum(counts) + videos
+    short = [f * total - n for f, n in zip(fractions, counts, strict=True)]
+    empty = [i for i, n in enumerate(counts) if n == 0 and fractions[i] > 0]
+    among = empty if 0 < groups_left <= len(empty) else range(len(counts))
+    return max(among, key=lambda i: (short[i], -i))
 
 
 def _check(fractions: Sequence[float]) -> None:
