@@ -374,10 +374,10 @@ def status(store: str, failures: bool, as_json: bool) -> None:
         f"{store}: {found['videos']} videos, {_bytes(found['bytes'])}, content {found['content']}"
     )
     _table(
-        ["feature", "from", "row", "dtype", "done", "skipped", "failed", "rows"],
+        ["feature", "from", "row", "dtype", "done", "skipped", "failed", "missing", "rows"],
         [
             [f, x["backbone"], "×".join(map(str, x["shape"])), x["dtype"]]
-            + [str(x[k]) for k in ("done", "skipped", "failed", "rows")]
+            + [str(x[k]) for k in ("done", "skipped", "failed", "missing", "rows")]
             for f, x in found["features"].items()
         ],
     )

@@ -9,10 +9,11 @@ from mmf.store.reader import FeatureStore
 
 def describe(store: FeatureStore) -> dict[str, Any]:
     """Videos, bytes, features with their recipes and outcomes, label sets: JSON values."""
-    features = {name: _feature(store, name) for name in sorted(store.features)}
+    videos = len(store.videos())
+    features = {name: _feature(store, name, videos) for name in sorted(store.features)}
     return {
         "store": str(store.path),
-        "videos": len(store.videos()),
+        "videos": videos,
         "bytes": sum(f["bytes"] for f in features.values()),
         "content": store.content_hash()[:16],
         "features": features,
@@ -20,7 +21,7 @@ def describe(store: FeatureStore) -> dict[str, Any]:
     }
 
 
-def _feature(store: FeatureStore, name: str) -> dict[str, Any]:
+def _feature(store: FeatureStore, name: str, videos: int) -> dict[str, Any]:
     stored = store.stored(name)
     outcomes = Counter(stored.outcomes["status"].to_pylist())
     shards = stored.folder.glob("c.*")
@@ -36,6 +37,7 @@ def _feature(store: FeatureStore, name: str) -> dict[str, Any]:
         "rows": int(stored.rows.sum()),
         "bytes": sum(path.stat().st_size for path in shards),
         **{s: outcomes[s] for s in ("done", "skipped", "failed")},
+        "missing": videos - outcomes.total(),  # no run has tried them yet
     }
 
 

@@ -160,7 +160,8 @@ def test_status_prints_one_json_object(extracted):
     assert found["videos"] == 40
     assert found["features"]["rgb"]["backbone"] == "hog"
     assert found["failures"] == []
-    assert "100 %" not in run.stderr
+    counts = {k: found["features"]["rgb"][k] for k in ("done", "skipped", "failed", "missing")}
+    assert counts == {"done": 40, "skipped": 0, "failed": 0, "missing": 0}
 
 
 def test_verify_says_whole_or_names_the_damage(extracted, tmp_path):
