@@ -58,7 +58,9 @@ def feature_rows(
     """All rows that the items have of one feature, batch by batch, on the CPU."""
     size = spec.shape[-1] if spec.shape else 1
     for start in range(0, len(items), 256):
-        part = [replace(item, labels=(), unrated=()) for item in items[start : start + 256]]
+        part = [
+            replace(item, labels=(), unrated=(), rated=None) for item in items[start : start + 256]
+        ]
         batch = store.batch(part, (spec.name,), label_set=None, max_steps=max_steps)
         one = inputs(batch, {spec.name: spec}, torch.device("cpu"))
         yield one.features[spec.name][one.masks[spec.name]].reshape(-1, size)

@@ -44,7 +44,9 @@ class Plan:
     def digest(self) -> str:
         """A hash of the items and their labels, by split."""
         lines = [
-            f"{s} {i.id} {i.labels} {i.unrated}" for s, part in self.items.items() for i in part
+            f"{s} {i.id} {i.labels} {i.unrated}{'' if i.rated is None else f' of {i.rated}'}"
+            for s, part in self.items.items()
+            for i in part
         ]
         return hashlib.sha256("\n".join([*self.classes, *lines]).encode()).hexdigest()
 
@@ -166,7 +168,7 @@ def _usable(store: FeatureStore, config: TrainConfig, features: tuple[str, ...])
 
 
 def _task(items: Sequence[Item], classes: Sequence[str], asked: str) -> str:
-    odd = [i.id for i in items if len(i.labels) != 1 or i.unrated]
+    odd = [i.id for i in items if len(i.labels) != 1 or i.unrated or i.rated is not None]
     if asked == "multi" or (asked == "auto" and odd):
         return "multi"
     if odd:

@@ -50,7 +50,7 @@ def predict(
         raise MmfError(f"top = {top}: expected at least 1 class.")
     opened, place = Run.open(run), FeatureStore(store)
     opened.check_features(place)
-    items = [replace(i, labels=(), unrated=()) for i in _items(place, opened, split)]
+    items = [replace(i, labels=(), unrated=(), rated=None) for i in _items(place, opened, split)]
     specs = {n: s for n, s in opened.specs.items() if n in place.features}
     network = opened.trained().to(choose_device(device))
     rows: list[dict[str, Any]] = []

@@ -74,6 +74,9 @@ def fill(
     rated = np.ones((len(items), classes), dtype=bool)
     for i, item in enumerate(items if classes else ()):
         labels[i, list(item.labels)] = 1
+        if item.rated is not None:
+            rated[i] = False
+            rated[i, list(item.rated)] = True
         rated[i, list(item.unrated)] = False
     return Batch(items=tuple(items), values=values, lengths=lengths, labels=labels, rated=rated)
 

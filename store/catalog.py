@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmf import MmfError, unknown
@@ -22,7 +24,8 @@ LABELS = pa.schema(
         ("start", pa.float64()),  # seconds; null: the whole video
         ("end", pa.float64()),
         ("labels", pa.list_(pa.int32())),  # positive classes
-        ("unrated", pa.list_(pa.int32())),  # classes of which nothing is known
+        ("unrated", pa.list_(pa.int32())),  # classes of which nothing is known …
+        ("rated", pa.list_(pa.int32())),  # … or, where few are known, those; null: not so
     ]
 )
 SPLITS = pa.schema([("video_id", pa.string()), ("split", pa.string())])
@@ -40,6 +43,7 @@ class Item:
     split: str | None = None
     labels: tuple[int, ...] = ()
     unrated: tuple[int, ...] = ()
+    rated: tuple[int, ...] | None = None  # if given, nothing is known of any other class
 
     @property
     def id(self) -> str:
@@ -96,52 +100,91 @@ class Catalog:
         New classes are appended in the order of their names, or as `classes` lists them; with
         `classes`, a label that it does not list is an error.
         """
-        unrated = unrated or {}
+        unrated, keys = unrated or {}, list(labels)
+        lists = [
+            [[v] if isinstance(v, str) else list(v) for v in (of.get(k, ()) for k in keys)]
+            for of in (labels, unrated)
+        ]
+        named = {n for rows in lists for row in rows for n in row}
+        known = sorted(named) if classes is None else [*classes]
+        if classes is not None and (strange := sorted(named - {*self._known(name), *classes})):
+            raise unknown("class", strange[0], classes)
+        at = {c: i for i, c in enumerate([*known, *sorted(named - {*known})])}
+        columns: dict[str, Any] = {"video_id": [], "start": [], "end": []}
+        for key in keys:
+            whole = isinstance(key, str)
+            for column, value in zip(
+                columns.values(), (key, None, None) if whole else key, strict=True
+            ):
+                column.append(value)
+        for column, rows in zip(("labels", "unrated"), lists, strict=True):
+            columns[column] = [sorted({at[n] for n in row}) for row in rows]
+        columns["rated"] = [None] * len(keys)
+        self.add_label_rows(name, pa.table(columns, schema=LABELS), [*at])
+
+    def add_label_rows(self, name: str, rows: pa.Table, classes: Sequence[str]) -> None:
+        """Set the labels of items, as columns of LABELS whose numbers count in `classes`.
+
+        Classes that the set does not have are appended in their order. Where an item stands twice
+        in `rows`, its first row counts.
+        """
+        ends_early = pc.less_equal(rows["end"], rows["start"])
+        if pc.any(ends_early).as_py():
+            bad = rows.filter(ends_early).slice(0, 1).to_pylist()[0]
+            item = (bad["video_id"], bad["start"], bad["end"])
+            raise MmfError(f"item {item!r}: its end must lie after its start.")
 
         def merged(table: pa.Table, about: dict[str, Any]) -> tuple[pa.Table, dict[str, Any]]:
-            used = [[v] if isinstance(v, str) else v for v in (*labels.values(), *unrated.values())]
-            known = _classes(about.get("classes", []), used, classes)
+            old = about.get("classes", [])
+            known = [*old, *(c for c in classes if c not in set(old))]
             at = {c: i for i, c in enumerate(known)}
-            rows = {_key(r["video_id"], r["start"], r["end"]): r for r in table.to_pylist()}
-            for item, given in labels.items():
-                names = [given] if isinstance(given, str) else given
-                video, start, end = (item, None, None) if isinstance(item, str) else item
-                if start is not None and not start < end:  # type: ignore[operator]
-                    raise MmfError(f"item {item!r}: its end must lie after its start.")
-                rows[_key(video, start, end)] = {
-                    "video_id": video,
-                    "start": start,
-                    "end": end,
-                    "labels": sorted({at[n] for n in names}),
-                    "unrated": sorted({at[n] for n in unrated.get(item, ())}),
-                }
-            ordered = [rows[k] for k in sorted(rows)]
-            return pa.Table.from_pylist(ordered, schema=LABELS), {"classes": known}
+            numbers = np.array([at[c] for c in classes], dtype=np.int32)
+            fresh = rows.combine_chunks()
+            for column in ("labels", "unrated", "rated"):
+                of = _renumbered(fresh[column], numbers)
+                fresh = fresh.set_column(fresh.schema.get_field_index(column), column, of)
+            return _first(pa.concat_tables([fresh, table]), LABELS), {"classes": known}
 
         self._replace("labels", name, LABELS, merged)
 
     def add_splits(self, name: str, splits: Mapping[str, str]) -> None:
         """Set the split of videos; other videos keep theirs."""
+        self.add_split_rows(name, pa.table([[*splits], [*splits.values()]], schema=SPLITS))
+
+    def add_split_rows(self, name: str, rows: pa.Table) -> None:
+        """Set the split of videos, as columns of SPLITS."""
 
         def merged(table: pa.Table, about: dict[str, Any]) -> tuple[pa.Table, dict[str, Any]]:
-            old = dict(zip(table["video_id"].to_pylist(), table["split"].to_pylist(), strict=True))
-            rows = sorted({**old, **splits}.items())
-            columns = [pa.array([r[i] for r in rows], pa.string()) for i in range(2)]
-            return pa.Table.from_arrays(columns, schema=SPLITS), about
+            return _first(pa.concat_tables([rows, table]), SPLITS), about
 
         self._replace("splits", name, SPLITS, merged)
 
     def add_videos(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Set the columns that a manifest has of its videos; `video_id` is one of them."""
+        names = dict.fromkeys(k for row in rows for k in row)
+        columns = {
+            n: pa.array([None if r.get(n) is None else str(r[n]) for r in rows], pa.string())
+            for n in names
+        }
+        self.add_video_rows(pa.table(columns))
+
+    def add_video_rows(self, rows: pa.Table) -> None:
+        """Set columns of strings of videos, by `video_id`; a null leaves what stands."""
 
         def merged(table: pa.Table, about: dict[str, Any]) -> tuple[pa.Table, dict[str, Any]]:
-            known = {r["video_id"]: r for r in table.to_pylist()}
-            for row in rows:
-                new = {k: str(v) for k, v in row.items() if v is not None}
-                known[row["video_id"]] = {**known.get(row["video_id"], {}), **new}
-            names = ["video_id", *sorted({k for r in known.values() for k in r} - {"video_id"})]
+            names = ["video_id", *sorted({*rows.column_names, *table.column_names} - {"video_id"})]
             schema = pa.schema([(n, pa.string()) for n in names])
-            return pa.Table.from_pylist([known[k] for k in sorted(known)], schema=schema), about
+            fresh = _first(rows, rows.schema)
+            at = pc.index_in(fresh["video_id"], table["video_id"])
+            for name in table.column_names:
+                old = pc.take(table[name], at)
+                if name not in fresh.column_names:
+                    fresh = fresh.append_column(name, old)
+                elif name != "video_id":
+                    i = fresh.schema.get_field_index(name)
+                    fresh = fresh.set_column(i, name, pc.coalesce(fresh[name], old))
+            both = pa.concat_tables([fresh, table], promote_options="default")
+            return _first(both.select(names), schema), about
 
         empty = pa.schema([("video_id", pa.string())])
         self._replace("videos", "default", empty, merged)
@@ -169,9 +212,13 @@ class Catalog:
         _, value = layout.current(folder)
         if value is None:
             return (schema or pa.schema([])).empty_table(), {}
-        return pq.read_table(folder / value["file"], page_checksum_verification=True), value[
-            "about"
-        ]
+        table = pq.read_table(folder / value["file"], page_checksum_verification=True)
+        if kind == "labels" and "rated" not in table.column_names:
+            table = table.append_column("rated", pa.nulls(len(table), pa.list_(pa.int32())))
+        return table, value["about"]
+
+    def _known(self, name: str) -> tuple[str, ...]:
+        return self.labels(name)[1] if name in self.label_sets else ()
 
     def _replace(self, kind: str, name: str, schema: pa.Schema, merge: Any) -> None:
         """Merge into what stands and publish the result; again where another writer was first."""
@@ -193,15 +240,26 @@ class Catalog:
                 return
 
 
-def _key(video: str, start: float | None, end: float | None) -> tuple[str, float, float]:
-    return (video, -1.0 if start is None else start, -1.0 if end is None else end)
+def _first(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows in the order of their items; of rows for one item the first."""
+    keys = {n: table[n] for n in ("video_id", "start", "end") if n in table.column_names}
+    for name in ("start", "end"):
+        if name in keys:
+            keys[name] = pc.fill_null(keys[name], -1.0)  # the whole video stands first
+    order = pc.sort_indices(pa.table(keys), sort_keys=[(n, "ascending") for n in keys])  # stable
+    fresh = np.zeros(max(len(table) - 1, 0), dtype=bool)
+    for column in keys.values():
+        ordered = pc.take(column, order)
+        fresh |= pc.not_equal(ordered[1:], ordered[:-1]).to_numpy()
+    kept = order.filter(pa.array(np.concatenate([np.ones(min(len(table), 1), dtype=bool), fresh])))
+    return table.take(kept).cast(schema).combine_chunks()
 
 
-def _classes(
-    old: Sequence[str], used: Sequence[Sequence[str]], given: Sequence[str] | None
-) -> list[str]:
-    names = {n for row in used for n in row}
-    if given is not None and (strange := sorted(names - {*given, *old})):
-        raise unknown("class", strange[0], given)
-    fresh = [c for c in given if c not in old] if given is not None else sorted(names - {*old})
-    return [*old, *fresh]
+def _renumbered(lists: pa.ChunkedArray, numbers: np.ndarray) -> pa.Array:
+    """Lists of class numbers after each number i became `numbers`[i]; null lists stay null."""
+    array = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], lists.type)
+    flat = pa.array(numbers[array.flatten().to_numpy()] if len(numbers) else [], pa.int32())
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    missing = array.is_null() if array.null_count else None
+    return pa.ListArray.from_arrays(offsets, flat, mask=missing)

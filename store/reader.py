@@ -245,6 +245,7 @@ class FeatureStore:
                 split=splits.get(row["video_id"]),
                 labels=tuple(row["labels"]),
                 unrated=tuple(row["unrated"]),
+                rated=None if row["rated"] is None else tuple(row["rated"]),
             )
             for row, keep in zip(table.to_pylist(), kept, strict=True)
             if keep and (split is None or splits.get(row["video_id"]) == split)

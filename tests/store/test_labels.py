@@ -3,10 +3,12 @@
 import re
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from mmf import MmfError, UnknownName
 from mmf.store import FeatureSpec, FeatureStore, Track
+from mmf.store.catalog import LABELS
 from mmf.store.labels import label_from_file, match, read_labels
 from mmf.store.split import assign, split
 
@@ -143,3 +145,39 @@ def test_a_split_is_kept_in_the_store_under_its_name(store):
     assert found["cats/a.mp4"] == found["cats/b.mp4"] != found["dogs/c.mp4"]
     store.label({v: ["x"] for v in VIDEOS})
     assert len(store.items("train", split_set="series")) == 2
+
+
+def test_an_item_of_which_few_classes_are_rated_knows_nothing_of_the_others(store):
+    table = pa.table(
+        {
+            "video_id": ["cats/b.mp4", "cats/a.mp4", "cats/a.mp4"],
+            "start": [0.0, 5.0, 5.0],
+            "end": [5.0, 10.0, 10.0],
+            "labels": [[2], [], [1]],
+            "unrated": [[], [], []],
+            "rated": [[0, 2], [1], None],
+        },
+        schema=LABELS,
+    )
+    store.catalog.add_label_rows("segments", table, ["0", "1", "2"])
+    items = store.items(label_set="segments")
+    assert [(i.id, i.labels, i.rated) for i in items] == [
+        ("cats/a.mp4@5-10", (), (1,)),  # the first row of an item counts
+        ("cats/b.mp4@0-5", (2,), (0, 2)),
+    ]
+    batch = store.batch(items, (), label_set="segments")
+    np.testing.assert_array_equal(batch.rated, [[0, 1, 0], [1, 0, 1]])
+    np.testing.assert_array_equal(batch.labels, [[0, 0, 0], [0, 0, 1]])
+
+
+def test_class_numbers_follow_the_names_when_label_tables_are_merged(store):
+    store.label({"cats/a.mp4": ["b"], "cats/b.mp4": ["a"]})
+    row = {"video_id": "dogs/a.mp4", "labels": [0], "unrated": [1]}
+    store.catalog.add_label_rows("default", pa.Table.from_pylist([row], LABELS), ["c", "a"])
+    assert store.classes() == ("a", "b", "c")
+    found = {i.video_id: (i.labels, i.unrated) for i in store.items()}
+    assert found == {
+        "cats/a.mp4": ((1,), ()),
+        "cats/b.mp4": ((0,), ()),
+        "dogs/a.mp4": ((2,), (0,)),
+    }
