@@ -88,3 +88,18 @@ def test_the_python_example_runs_as_it_stands(folder, monkeypatch):
 def test_the_numbers_are_filled_in():
     for mark in ("demo", "mosi", "extract"):
         assert re.search(r"\d\.\d", between(mark)), f"README has no numbers between {mark}"
+
+
+def test_the_demo_shows_what_the_readme_shows_and_the_fusion_ahead(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    cli.cli.main(["demo", "--out", "demo"], standalone_mode=False)
+    printed = capsys.readouterr().out
+    rows = [line.split(" | ") for line in Path("demo/report.md").read_text().splitlines()[6:]]
+    accuracy = {row[0].removeprefix("| "): float(row[1]) for row in rows}
+    shown = [line.split(" | ")[0].removeprefix("| ") for line in between("demo").splitlines()[2:]]
+    assert list(accuracy) == shown
+    alone = [a for name, a in accuracy.items() if name.endswith("alone")]
+    assert len(alone) == 4
+    assert accuracy["mfb, rgb+audio"] > accuracy["concat, all"] > max(alone)
+    assert printed.count("$ mmf ") == 9
+    assert Path("demo/predictions.csv").stat().st_size > 0
