@@ -9,6 +9,7 @@
         rgb/zarr.json                       one array (rows, *shape) per feature
         rgb/c.<slot>.0                      one uncompressed shard per slot
       log/<key>.<digest>.parquet            commit records: a row exists once a record names it
+      index/<n>.json, index/<digest>.arrow  a cache of the log; see mmf.store.index
       features/<name>/<n>.json              spec, array and geometry; the highest n stands
       catalog/<kind>/<name>/<n>.json        names the table of videos, labels or splits; likewise
       catalog/<kind>/<name>/<digest>.parquet

@@ -8,6 +8,7 @@ harm nothing, and the order in which records arrive does not matter.
 
 import functools
 import json
+import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmf import MmfError
-from mmf.store import layout
+from mmf.store import index, layout
 
 SCHEMA = pa.schema(
     [
@@ -47,7 +48,11 @@ SCHEMA = pa.schema(
         ("bad_packets", pa.uint32()),
     ]
 )
-_RANK = {"done": 0, "skipped": 1, "failed": 2}
+RANKED = ["done", "skipped", "failed"]  # what stands before what
+UNCOVERED = 64  # records that are read in a moment
+End = tuple[int, int, int, int]  # see `last_end`
+_NO_END: End = (0, 0, 0, 0)
+_FEW = 100_000  # rows that are sorted in a moment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,59 +99,82 @@ def shards_of(record: pa.Table) -> list[Shard]:
 
 
 class Log:
-    """What is visible, as of the last `refresh`."""
+    """What is visible, as of the last `refresh`.
+
+    What an index covers is taken from there; only younger records are read. They are resolved when
+    somebody asks, so that a commit costs what it brings and not what there is.
+    """
 
     def __init__(self, root: Path):
+        self._root = root
         self._folder = root / "log"
-        self.records: list[Path] = []
-        self._columns: list[pa.Table] = []
-        self._visible: dict[str, pa.Table] = {}
+        self.records: list[Path] = []  # a row's column `record` counts in here
+        self.covered = 0  # how many of them an index holds, the first ones
+        self._known: set[str] = set()
+        self._settled: dict[str, pa.Table] = {}  # array → a row per video, by id
+        self._fresh: dict[str, list[pa.Table]] = {}  # array → rows that are yet to be resolved
+        self._ends: dict[str, End] = {}
         self.refresh()
 
     def refresh(self) -> None:
         """Take in the records that have come since."""
-        known = {p.name for p in self.records}
-        fresh = sorted(p for p in self._folder.glob("*.parquet") if p.name not in known)
-        for path in fresh:
-            table = read_record(path)
-            at = pa.array(np.arange(len(table), dtype=np.uint32))
-            number = pa.array(np.full(len(table), len(self.records), dtype=np.uint32))
-            light = table.drop_columns(["times"]).replace_schema_metadata(None)
-            light = light.append_column("record", number).append_column("record_row", at)
-            self._columns.append(light)
-            self.records.append(path)
-        if fresh:
-            self._visible.clear()
+        names = {e.name for e in os.scandir(self._folder) if e.name.endswith(".parquet")}
+        if not self.records and (found := index.newest(self._root, names)):
+            self.records = [self._folder / name for name in found.records]
+            self.covered = len(self.records)
+            self._known.update(found.records)
+            self._settled, self._ends = dict(found.tables), dict(found.ends)
+        for name in sorted(names - self._known):
+            self._take(self._folder / name)
+
+    def _take(self, path: Path) -> None:
+        table = read_record(path)
+        at = pa.array(np.arange(len(table), dtype=np.uint32))
+        number = pa.array(np.full(len(table), len(self.records), dtype=np.uint32))
+        light = table.drop_columns(["times"]).replace_schema_metadata(None)
+        light = light.append_column("record", number).append_column("record_row", at)
+        for array in pc.unique(light["array"]).to_pylist():
+            rows = light.filter(pc.equal(light["array"], array))
+            self._fresh.setdefault(array, []).append(rows)
+            self._ends[array] = max(self._ends.get(array, _NO_END), last_end(rows))
+        self.records.append(path)
+        self._known.add(path.name)
+
+    @property
+    def arrays(self) -> list[str]:
+        """Every array of which the log has rows."""
+        return sorted({*self._settled, *self._fresh})
 
     def visible(self, array: str) -> pa.Table:
         """The outcomes that stand for one array, a row per video, in the order of their ids.
 
         Columns as in SCHEMA without `times`, and `record`, `record_row`: where the row stands.
         """
-        if array not in self._visible:
-            empty = _light_schema().empty_table()
-            parts = [t.filter(pc.equal(t["array"], array)) for t in self._columns]
-            self._visible[array] = self._resolve(pa.concat_tables([empty, *parts]))
-        return self._visible[array]
+        if parts := self._fresh.pop(array, None):
+            names = [p.name for p in self.records]
+            fresh = resolve(pa.concat_tables(parts), names)
+            self._settled[array] = merge(self._settled.get(array), fresh, names)
+        return self._settled.get(array, _light_schema().empty_table())
+
+    def write_index(self) -> None:
+        """Write what is visible as an index, so that the next one to open reads no records."""
+        if not self.records:
+            return
+        tables = {array: self.visible(array) for array in self.arrays}
+        names = [p.name for p in self.records]
+        index.write(self._root, index.Index(records=names, tables=tables, ends=self._ends))
+        self.covered = len(names)
+
+    def write_index_if_due(self) -> None:
+        """Write it where more records than are read in a moment, or 1 in 16, are not covered."""
+        uncovered = len(self.records) - self.covered
+        if uncovered > max(UNCOVERED, self.covered // 16):
+            self.write_index()
 
     def length(self, array: str, slot_rows: int) -> int:
         """The length of an array that covers every row in the log, the invisible ones too."""
-        length = 0
-        for table in self._columns:
-            rows = table.filter(
-                pc.and_(pc.equal(table["array"], array), pc.greater(table["rows"], 0))
-            )
-            slots, starts, n = (
-                rows[c].to_numpy().astype(np.int64) for c in ("slot", "start", "rows")
-            )
-            ends = slots * slot_rows + np.minimum(starts + n, slot_rows)
-            length = max(length, int(ends.max(initial=0)))
-            for i in np.flatnonzero(starts + n > slot_rows):
-                more = rows["more_slots"][int(i)].as_py()
-                last = int(starts[i] + n[i]) - len(more) * slot_rows
-                ends_of_more = [(s + 1) * slot_rows for s in more[:-1]]
-                length = max(length, *ends_of_more, more[-1] * slot_rows + last)
-        return length
+        slot, _, rows, more = self._ends.get(array, _NO_END)
+        return max(0, slot * slot_rows + rows - more * slot_rows)
 
     def times(self, array: str, position: int) -> np.ndarray:
         """Seconds of the rows of the video at `position` in `visible(array)`, float64 (T,)."""
@@ -157,25 +185,73 @@ class Log:
         record = read_record(self.records[row["record"][0].as_py()])
         return record["times"][row["record_row"][0].as_py()].values.to_numpy(zero_copy_only=False)
 
-    def _resolve(self, table: pa.Table) -> pa.Table:
-        keys = np.array([p.name for p in self.records] or [""])
-        key_rank = np.argsort(np.argsort(keys))[table["record"].to_numpy()]
-        rank = pa.array([_RANK[s] for s in table["status"].to_pylist()], pa.uint8())
-        table = table.append_column("_rank", rank).append_column("_key", pa.array(key_rank))
-        order = [
-            ("video_id", "ascending"),
-            ("_rank", "ascending"),
-            ("attempts", "descending"),
-            ("_key", "ascending"),
-        ]
-        table = table.sort_by(order).drop_columns(["_rank", "_key"]).combine_chunks()
-        ids = table["video_id"]
-        if len(table) > 1:
-            first = np.ones(len(table), dtype=bool)
-            same = pc.equal(ids.slice(1), ids.slice(0, len(table) - 1))
-            first[1:] = ~same.to_numpy(zero_copy_only=False)
-            table = table.filter(pa.array(first))
-        return table.combine_chunks()
+
+def last_end(rows: pa.Table) -> End:
+    """Where the last row of an array's outcomes ends: slot, whether it begins there, rows, spills.
+
+    `rows` count from the start of the slot in which the video begins, `spills` slots earlier.
+    """
+    rows = rows.filter(pc.greater(rows["rows"], 0))
+    if not len(rows):
+        return _NO_END
+    slots = rows["slot"].to_numpy().astype(np.int64)
+    ends = rows["start"].to_numpy().astype(np.int64) + rows["rows"].to_numpy()
+    more = rows["more_slots"]
+    whole = more.is_null().to_numpy(zero_copy_only=False)
+    found = _NO_END
+    if whole.any():
+        last = int(slots[whole].max())
+        found = (last, 1, int(ends[whole][slots[whole] == last].max()), 0)
+    for i in np.flatnonzero(~whole):
+        others = more[int(i)].as_py()
+        found = max(found, (others[-1], 0, int(ends[i]), len(others)))
+    return found
+
+
+def resolve(table: pa.Table, records: Sequence[str]) -> pa.Table:
+    """Of the rows of one array, the one that stands for each video, in the order of the ids."""
+    key_rank = np.argsort(np.argsort(np.array(records or [""])))[table["record"].to_numpy()]
+    rank = pc.index_in(table["status"], pa.array(RANKED))
+    table = table.append_column("_rank", rank).append_column("_key", pa.array(key_rank))
+    order = [
+        ("video_id", "ascending"),
+        ("_rank", "ascending"),
+        ("attempts", "descending"),
+        ("_key", "ascending"),
+    ]
+    table = table.sort_by(order).drop_columns(["_rank", "_key"]).combine_chunks()
+    ids = table["video_id"]
+    if len(table) > 1:
+        first = np.ones(len(table), dtype=bool)
+        same = pc.equal(ids.slice(1), ids.slice(0, len(table) - 1))
+        first[1:] = ~same.to_numpy(zero_copy_only=False)
+        table = table.filter(pa.array(first))
+    return table.combine_chunks()
+
+
+def merge(old: pa.Table | None, fresh: pa.Table, records: Sequence[str]) -> pa.Table:
+    """Both resolved: one table of what stands; a few rows among many copy none of the many."""
+    if old is None or not len(old):
+        return fresh
+    if len(fresh) * 8 > len(old) or len(old) < _FEW:
+        return resolve(pa.concat_tables([old, fresh]), records)
+    places = pc.search_sorted(old["video_id"], fresh["video_id"]).to_numpy(zero_copy_only=False)
+    there = pc.take(old["video_id"], np.minimum(places, len(old) - 1))
+    found = pc.equal(there, fresh["video_id"]).to_numpy(zero_copy_only=False)
+    parts, at = [], 0
+    for i, (place, doubled) in enumerate(zip(places.tolist(), found.tolist(), strict=True)):
+        parts.append(old.slice(at, place - at))
+        both = [fresh.slice(i, 1), *([old.slice(place, 1)] if doubled else ())]
+        parts.append(min(both, key=lambda row: _standing(row, records)))
+        at = place + doubled
+    parts = [p for p in [*parts, old.slice(at)] if len(p)]
+    return pa.concat_tables(parts)
+
+
+def _standing(row: pa.Table, records: Sequence[str]) -> tuple[int, int, str]:
+    """The lowest stands."""
+    status, attempts, record = (row[c][0].as_py() for c in ("status", "attempts", "record"))
+    return RANKED.index(status), -attempts, records[record]
 
 
 def regular(times: np.ndarray) -> tuple[float, float] | None:

@@ -58,6 +58,16 @@ class FeatureStore:
         self._log.refresh()
         self._load_features()
 
+    def index(self, *, only_if_due: bool = False) -> None:
+        """Gather the log in one file, so that opening the store stays a matter of a moment.
+
+        Commits do so by themselves now and then; nothing but the time to open depends on it.
+        """
+        if only_if_due:
+            self._log.write_index_if_due()
+        else:
+            self._log.write_index()
+
     # features
 
     @property

@@ -51,7 +51,8 @@ def _fixed_files(root: Path) -> Iterator[Problem]:
 
 
 def _sealed_json(root: Path) -> Iterator[Problem]:
-    for path in sorted([*root.glob("features/*/*.json"), *root.glob("catalog/*/*/*.json")]):
+    kinds = ("features/*/*.json", "catalog/*/*/*.json", "index/*.json")
+    for path in sorted(p for kind in kinds for p in root.glob(kind)):
         try:
             value = layout.read_sealed(path)
         except MmfError:
@@ -64,8 +65,9 @@ def _sealed_json(root: Path) -> Iterator[Problem]:
 
 
 def _named_by_digest(root: Path) -> Iterator[Problem]:
-    for path in sorted([*root.glob("log/*"), *root.glob("catalog/*/*/*.parquet")]):
-        if path.name.removesuffix(".parquet").split(".")[-1] != layout.digest(path.read_bytes()):
+    kinds = ("log/*", "catalog/*/*/*.parquet", "index/*.arrow")
+    for path in sorted(p for kind in kinds for p in root.glob(kind)):
+        if path.stem.split(".")[-1] != layout.digest(path.read_bytes()):
             yield Problem(path=str(path.relative_to(root)), what="has changed")
 
 

@@ -98,6 +98,7 @@ class Writer:
         self._store.refresh()
         for feature in touched:
             self._store.stored(feature).grow()
+        self._store.index(only_if_due=True)
 
     def discard(self) -> None:
         """Drop what was not committed."""
