@@ -11,7 +11,8 @@ from mmf import MmfError
 from mmf.store import FeatureSpec, FeatureStore, RecipeMismatch, Track
 from mmf.store.exchange import example, youtube8m
 from mmf.store.exchange.shards import papers_split
-from mmf.store.exchange.tfrecord import write_record
+from mmf.store.exchange.tfrecord import read_records, write_record
+from mmf.store.exchange.youtube8m_export import export_youtube8m
 from mmf.store.exchange.youtube8m_import import import_youtube8m
 
 
@@ -355,3 +356,64 @@ def test_the_papers_splits_are_rebuilt_from_the_shards(store, tmp_path):
     assert store.catalog.splits("again") == found
     assert not [v for v in found if v.startswith("test")]
     assert sorted(found.values()) == ["test"] * 2 + ["train"] * 5 + ["val"]
+
+
+# out
+
+
+def test_an_export_needs_rgb_or_audio(store, tmp_path):
+    with pytest.raises(MmfError, match="no feature called rgb or audio. .* --feature rgb=NAME"):
+        export_youtube8m(store, tmp_path / "out")
+    spec = FeatureSpec(name="grid", modality="rgb", shape=(7, 7, 2))
+    store.add(spec, [Track(video_id="v", values=np.ones((1, 7, 7, 2)), times=[0.0])])
+    with pytest.raises(MmfError, match=r"'grid' has rows of shape \(7, 7, 2\); expected vectors"):
+        export_youtube8m(store, tmp_path / "out", features={"rgb": "grid"})
+    with pytest.raises(MmfError, match="YouTube-8M's keys are rgb and audio"):
+        export_youtube8m(store, tmp_path / "out", features={"flow": "grid"})
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_imported_is_exported_byte_for_byte(store, shards, tmp_path):
+    segments = {(0.0, 5.0): {3: True, 7: False}, (40.0, 45.0): {3: False}}
+    write(shards / "validate00.tfrecord", video("v", labels=(3, 9), segments=segments))
+    import_youtube8m(store, [shards], workers=1)
+    result = export_youtube8m(store, tmp_path / "out")
+    assert (result.files, result.videos) == (4, 13)
+    for path in shards.iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {p.name for p in shards.iterdir()}
+
+
+@pytest.mark.parametrize("level", ["frame", "video"])
+def test_the_real_records_come_back_byte_for_byte(store, shared_data, tmp_path, level):
+    golden = shared_data / "yt8m" / f"SjJ3_{level}.tfrecord"
+    import_youtube8m(store, [golden])
+    export_youtube8m(store, tmp_path / "out", level=level)
+    assert (tmp_path / "out" / golden.name).read_bytes() == golden.read_bytes()
+
+
+def test_means_are_of_what_the_codes_mean(store, shared_data, tmp_path):
+    import_youtube8m(store, [shared_data / "yt8m" / "SjJ3_frame.tfrecord"])
+    export_youtube8m(store, tmp_path / "out", level="video")
+    golden = shared_data / "yt8m" / "SjJ3_video.tfrecord"
+    there, here = (
+        youtube8m.read_video(next(read_records(p)).data)
+        for p in (golden, tmp_path / "out" / "SjJ3_frame.tfrecord")
+    )
+    assert here.labels == there.labels
+    for name, track in there.tracks.items():
+        np.testing.assert_allclose(here.tracks[name].values, track.values, atol=1e-6)
+
+
+def test_floats_and_named_classes_are_written_as_codes_and_numbers(store, tmp_path):
+    spec = FeatureSpec(name="pool", modality="rgb", shape=(3,), dtype="float32")
+    values = [[-2.0, 0.0, 2.5], [1.0, -0.5, 0.25]]
+    store.add(spec, [Track(video_id="a/b.mp4", values=values, times=[0.0, 1.0])])
+    store.label({"a/b.mp4": ["cat", "ant"]})
+    export_youtube8m(store, tmp_path / "out", features={"rgb": "pool"})
+    (record,) = read_records(tmp_path / "out" / "data-00000-of-00001.tfrecord")
+    back = youtube8m.read_video(record.data)
+    np.testing.assert_array_equal(back.tracks["rgb"].values, [[0, 127, 255], [191, 95, 143]])
+    assert (back.video_id, back.labels) == ("a/b.mp4", (0, 1))
+    table = (tmp_path / "out" / "vocabulary.csv").read_text().split()
+    assert table == ["Index,Name", "0,ant", "1,cat"]

@@ -1,0 +1,55 @@
+"""What every export does: choose videos, read them one by one, give a finished file its name."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from mmf import MmfError
+from mmf.store import layout
+from mmf.store.catalog import Item
+from mmf.store.feature import Track
+from mmf.store.reader import FeatureStore
+
+
+@contextmanager
+def finished(path: Path) -> Iterator[Path]:
+    """A path to write to; it becomes `path` when the block ends well, and is removed if not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        layout.sync_folder(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def chosen(store: FeatureStore, features: Sequence[str]) -> list[str]:
+    """The features asked for, all where none are named; MmfError where there is none."""
+    names = [store.stored(f).spec.name for f in features] or sorted(store.features)
+    if not names:
+        raise MmfError(f"the store {str(store.path)!r} has no features to export.")
+    return names
+
+
+def stored_track(store: FeatureStore, feature: str, video_id: str) -> Track:
+    """The rows of one video in the stored dtype, with their times."""
+    stored = store.stored(feature)
+    position = stored.position(video_id)
+    batch = store.batch([Item(video_id=video_id)], [feature], label_set=None)
+    rows = int(batch.lengths[feature][0])
+    times = stored.times(position) if position is not None and rows else np.empty(0)
+    return Track(video_id=video_id, values=batch.values[feature][0][:rows], times=times)
+
+
+def videos_with_rows(store: FeatureStore, feature: str) -> Iterator[str]:
+    """The videos that have rows of a feature, in the order of their ids."""
+    stored = store.stored(feature)
+    with_rows = np.flatnonzero(stored.rows)
+    for at in range(0, len(with_rows), 4096):
+        yield from stored.outcomes["video_id"].take(with_rows[at : at + 4096]).to_pylist()
