@@ -48,7 +48,7 @@ def mmf(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(
     ("line", "says", "code"),
     [
-        ("extrakt", "unknown command 'extrakt'. Did you mean 'extract'?", 2),
+        ("extrakt", "unknown command 'extrakt'. Did you mean 'extract'", 2),
         ("train --epoch 3", "No such option '--epoch'. Did you mean '--epochs'?", 2),
         ("extract", "name what to extract: --modality rgb", 2),
         ("extract --modality rbg", "unknown modality 'rbg'. Did you mean 'rgb'?", 2),

@@ -79,7 +79,7 @@ def import_youtube8m(
     to `label_set`, those of segments to the set "segments". A class is called by its number, or as
     the `vocabulary` (YouTube-8M's CSV with Index and Name) calls it.
     """
-    paths = _files(files)
+    paths = find_files(files)
     names = class_names(vocabulary) if vocabulary else []
     catalog = ImportCatalog(store, label_set, names)
     skip = _taken(store, catalog.known())
@@ -106,7 +106,8 @@ def import_youtube8m(
     )
 
 
-def _files(given: Iterable[str | Path]) -> list[Path]:
+def find_files(given: Iterable[str | Path]) -> list[Path]:
+    """The TFRecord files that are meant, absolute; MmfError where there is none."""
     found: dict[Path, None] = {}
     for path in map(Path, given):
         inside = sorted(path.rglob("*.tfrecord")) if path.is_dir() else [path]
