@@ -45,3 +45,9 @@ def test_mosi_goes_in_through_add_and_is_split_by_video(shared_data, tmp_path):
         store=str(store.path), out=str(tmp_path / "run"), fusion="concat", epochs=3
     )
     assert evaluate(train(config))["accuracy"] > 0.70
+
+
+def test_the_cost_of_an_import_is_measured_without_tensorflow():
+    found = load("import_youtube8m").measure(videos=3, repeat=1, tensorflow="")
+    assert set(found) == {"read + parse", "raw write + fsync", "import"}
+    assert found["import"] > found["read + parse"] > 0

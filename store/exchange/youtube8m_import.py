@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import google_crc32c
 import pyarrow as pa
@@ -172,7 +173,15 @@ _importer: "FileImporter"
 
 
 def _begin(root: Path) -> None:
+    """Make this process a worker, which ends when its parent does, even by a kill."""
     global _importer
+
+    def follow() -> None:
+        if (parent := parent_process()) is not None:
+            parent.join()
+            os._exit(ImportStopped.exit_code)
+
+    Thread(target=follow, daemon=True).start()
     _importer = FileImporter(root)
 
 
