@@ -38,6 +38,8 @@ class Index:
     records: Sequence[str]  # names; a row's column `record` counts in here
     tables: Mapping[str, pa.Table]  # array → a row per video, by id
     ends: Mapping[str, tuple[int, int, int, int]]  # array → see `mmf.store.log.last_end`
+    newest: Sequence[str] = ()  # of the records, those that no other one names
+    denied: int = 0  # the version of the denylist whose videos are left out
 
 
 def write(root: Path, index: Index) -> None:
@@ -59,6 +61,8 @@ def write(root: Path, index: Index) -> None:
     value = {
         "file": target.name,
         "records": list(index.records),
+        "newest": list(index.newest),
+        "denied": index.denied,
         "ends": {array: list(end) for array, end in index.ends.items()},
         "batches": [list(pair) for pair in zip(arrays, sums, strict=True)],
     }
@@ -76,7 +80,8 @@ def newest(root: Path, records: set[str]) -> Index | None:
             return None
         tables = _tables(root / FOLDER / value["file"], value["batches"])
         ends = {array: (*end,) for array, end in value["ends"].items()}
-        return Index(records=value["records"], tables=tables, ends=ends)
+        names, newest = value["records"], value["newest"]
+        return Index(records=names, tables=tables, ends=ends, newest=newest, denied=value["denied"])
     except (MmfError, OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
         logger.warning("the store's index is not used, its log is read instead: %s", error)
         return None
@@ -113,7 +118,7 @@ def _batches(file: pa.NativeFile) -> Iterator[pa.RecordBatch]:
 def _crc32c(batch: pa.RecordBatch) -> int:
     """Of the columns that reading goes by, and of how all columns are laid out."""
     layouts = [
-        (str(f), len(c), c.null_count, [b and b.size for b in c.buffers()])
+        (str(f), len(c), c.null_count, [None if b is None else b.size for b in c.buffers()])
         for f, c in zip(batch.schema, batch.columns, strict=True)
     ]
     total = google_crc32c.value(repr(layouts).encode())

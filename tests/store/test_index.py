@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -202,3 +204,16 @@ def test_verify_names_a_damaged_file_of_the_index(store, name):
     (path,) = (store.path / "index").glob(name)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert [p.path for p in verify(store.path)] == [f"index/{path.name}"]
+
+
+def test_another_process_takes_the_index_also_with_columns_that_are_empty(tmp_path):
+    store = FeatureStore.create(tmp_path / "s")
+    store.add(SPEC, [track("a")])
+    store.index()
+    script = (
+        "import sys; from mmf.store import FeatureStore; "
+        "print(FeatureStore(sys.argv[1])._log.covered)"
+    )
+    command = [sys.executable, "-c", script, str(store.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("1\n", "")
