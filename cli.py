@@ -7,6 +7,7 @@ imported inside the command that needs it, so that `mmf --help` answers at once.
 import json
 import logging
 import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -83,8 +84,19 @@ def _said(error: Exception) -> tuple[int, str]:
         where = f" See `{context.command_path} --help`." if context else ""
         return 2, text + ("" if text.endswith((".", "?")) else ".") + where
     if isinstance(error, OSError) and not isinstance(error, MmfError):
-        return 74, f"{error}. What was committed is safe; the same command goes on from there."
+        text = f"{error}{_free_space(error)}."
+        return 74, f"{text} What was committed is safe; the same command goes on from there."
     return getattr(error, "exit_code", 2), str(error)
+
+
+def _free_space(error: OSError) -> str:
+    """The bytes that are free where an error of the system befell a file."""
+    for folder in Path(str(error.filename)).absolute().parents if error.filename else ():
+        try:
+            return f" ({shutil.disk_usage(folder).free} bytes free in {str(folder)!r})"
+        except OSError:
+            continue
+    return ""
 
 
 # stage one
@@ -414,6 +426,104 @@ def verify(store: str) -> int:
         click.echo(f"{problem.path}: {problem.what}")
     click.echo(f"{store}: {len(problems)} problems" if problems else f"{store}: whole")
     return 74 if problems else 0
+
+
+@cli.command()
+@click.argument("store", default=STORE)
+def repair(store: str) -> int:
+    """Mend what `mmf verify` finds in STORE; what cannot be read is for `mmf extract` to do again.
+
+    Damaged files are kept in its folder 'lost'.
+
+    \b
+    mmf repair features.mmf && mmf extract clips --store features.mmf --modality rgb
+    """
+    from mmf.store.repair import repair as mend
+    from mmf.store.verify import verify as check
+
+    again = 0
+    for one in mend(store):
+        click.echo(f"{one.path}: {one.what}")
+        for feature, video in one.lost:
+            click.echo(_plain(f"  to extract again: {feature} of {video}"))
+        again += len(one.lost)
+    problems = check(store)
+    for problem in problems:
+        click.echo(f"{problem.path}: {problem.what}; restore it from a copy")
+    click.echo(f"{store}: {again} to extract again, {len(problems)} problems left")
+    return 74 if problems else 0
+
+
+@cli.command()
+@click.argument("store", default=STORE)
+@click.option("--features", help="Only these, separated by commas.  [default: all]")
+@click.option("--seed", default=0, show_default=True, help="Of the order of the videos.")
+def compact(store: str, features: str | None, seed: int) -> None:
+    """Write the visible rows of STORE anew, in one random order.
+
+    Worth it after many small commits or deletions. Others may read and write meanwhile. The old
+    arrays stay until `mmf gc`; until then they take their space.
+
+    \b
+    mmf compact features.mmf
+    """
+    from mmf.store.compact import compact as rewrite
+
+    names = features.split(",") if features else None
+    for one in rewrite(store, names, seed=seed):
+        click.echo(f"{one.feature}: {one.videos} videos, now in {one.array}")
+
+
+@cli.command()
+@click.argument("store", default=STORE)
+@click.option("--grace", default=7.0, show_default=True, help="Days that garbage is kept.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed.")
+@click.option("--forget", multiple=True, metavar="SNAPSHOT", help="Keep it no longer; repeatable.")
+def gc(store: str, grace: float, dry_run: bool, forget: tuple[str, ...]) -> None:
+    """Remove from STORE what nobody can see: old arrays and tables, what kills have left.
+
+    What a snapshot names stays. --grace 0 is for a store that nobody writes or has open.
+
+    \b
+    mmf gc features.mmf --dry-run
+    """
+    from mmf.store.gc import collect
+    from mmf.store.snapshot import forget as let_go
+
+    if forget and not dry_run:
+        let_go(Path(store), forget)
+    found = collect(store, grace_seconds=grace * 86400, dry_run=dry_run)
+    for one in found:
+        click.echo(f"{one.path}: {_bytes(one.size_bytes)}, {one.why}")
+    what = "would be removed" if dry_run else "removed"
+    click.echo(f"{store}: {_bytes(sum(one.size_bytes for one in found))} {what}")
+
+
+@cli.command()
+@click.argument("store")
+@click.argument("ids", nargs=-1, required=True)
+@click.option("--purge", is_flag=True, help="Leave nothing of them in the store.")
+def delete(store: str, ids: tuple[str, ...], purge: bool) -> None:
+    """Delete the videos IDS from STORE: they are hidden, and never extracted or labelled again.
+
+    With --purge their rows, labels, splits and paths leave its files too, also those that
+    snapshots name. Runs, predictions and exports lie elsewhere and keep what they have.
+
+    \b
+    mmf delete features.mmf cats/1.mp4 cats/2.mp4 --purge
+    """
+    from mmf.store.delete import delete as remove
+
+    known = remove(store, ids, purge=purge)
+    click.echo(f"{store}: {len(known)} videos {'purged' if purge else 'hidden'}")
+    if strange := sorted({*ids} - {*known}):
+        click.echo(
+            _plain(
+                f"mmf: {len(strange)} ids had nothing to show, for example {strange[0]!r}; they "
+                "are on the denylist all the same."
+            ),
+            err=True,
+        )
 
 
 @cli.command()

@@ -73,6 +73,8 @@ def extract(
     inputs = [one for one in manifest.inputs() if _in_shard(one.video_id, options.shard)]
     path = (store.path if isinstance(store, FeatureStore) else Path(store)).absolute()
     there = FeatureStore(path) if (path / STORE_MARK).exists() else None
+    if there:  # what was deleted is no input any more
+        inputs = [one for one in inputs if one.video_id not in there.denied]
     known = there.features if there and not options.replace else {}
     requests = [_settled(request, known.get(request.name)) for request in requests]
     device = _device(options.device, requests)
@@ -167,12 +169,13 @@ class _Job:
 
     def _result(self, tally: Tally, todo: int, seconds: float) -> JobResult:
         store = FeatureStore(self.store.path)
-        counts = {r.name: _counts(store, r.name, self.inputs) for r in self.requests}
+        inputs = [one for one in self.inputs if one.video_id not in store.denied]
+        counts = {r.name: _counts(store, r.name, inputs) for r in self.requests}
         missing = {name: c.missing for name, c in counts.items() if c.missing}
         if missing and not tally.stop.requested:
             raise MmfError(f"inputs without an outcome: {missing}. This is a defect of mmf.")
         return JobResult(
-            inputs=len(self.inputs),
+            inputs=len(inputs),
             todo=todo,
             tried=tally.tried,
             failed=tally.failed,

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmf import MmfError, unknown
-from mmf.store import layout
+from mmf.store import denied, head, layout
 from mmf.store.log import table_bytes
 
 LABELS = pa.schema(
@@ -28,7 +28,9 @@ LABELS = pa.schema(
         ("rated", pa.list_(pa.int32())),  # … or, where few are known, those; null: not so
     ]
 )
+KINDS = ("labels", "splits", "videos")
 SPLITS = pa.schema([("video_id", pa.string()), ("split", pa.string())])
+EMPTY = {"labels": LABELS, "splits": SPLITS, "videos": pa.schema([("video_id", pa.string())])}
 
 ItemKey = str | tuple[str, float, float]
 
@@ -56,8 +58,9 @@ class Item:
 class Catalog:
     """The tables of one store, read as they are asked for and replaced as a whole."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, *, pinned: Mapping[str, Any] | None = None):
         self._root = root
+        self._pinned = pinned  # by a snapshot: what stands, by kind and name
 
     @property
     def label_sets(self) -> tuple[str, ...]:
@@ -80,6 +83,13 @@ class Catalog:
             return {}
         table, _ = self._read("splits", name, SPLITS)
         return dict(zip(table["video_id"].to_pylist(), table["split"].to_pylist(), strict=True))
+
+    def split_of(self, name: str, video_ids: pa.ChunkedArray) -> pa.ChunkedArray:
+        """The split of each of these videos; null where it is in none."""
+        if name not in self.split_sets:
+            return pa.chunked_array([pa.nulls(len(video_ids), pa.string())])
+        table, _ = self._read("splits", name, SPLITS)
+        return pc.take(table["split"], pc.index_in(video_ids, table["video_id"]))
 
     def videos(self) -> pa.Table:
         """The manifests' columns, a row per video; all but video_id are strings."""
@@ -189,16 +199,27 @@ class Catalog:
         empty = pa.schema([("video_id", pa.string())])
         self._replace("videos", "default", empty, merged)
 
-    def state(self) -> list[str]:
-        """What stands, a line per table: kind, name and digest."""
-        lines = []
-        for kind in ("labels", "splits", "videos"):
+    def leave_out_denied(self) -> None:
+        """Publish every table again, without the videos that were deleted."""
+        for kind in KINDS:
             for name in self._names(kind):
-                _, value = layout.current(self._root / "catalog" / kind / name)
-                lines.append(f"{kind}/{name}/{value['file']}")
-        return lines
+                self._replace(kind, name, None, lambda table, about: (table, about))
+
+    def state(self) -> dict[str, Any]:
+        """What stands, by kind and name: the table's file, and what is said about it."""
+        kinds = [(kind, name) for kind in KINDS for name in self._names(kind)]
+        found = {f"{kind}/{name}": self._current(kind, name)[1] for kind, name in kinds}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _current(self, kind: str, name: str) -> tuple[int, Any]:
+        if self._pinned is not None:
+            return 0, self._pinned.get(f"{kind}/{name}")
+        return layout.current(self._root / "catalog" / kind / name)
 
     def _names(self, kind: str) -> tuple[str, ...]:
+        if self._pinned is not None:
+            named = (key.partition("/") for key in self._pinned)
+            return tuple(sorted(name for of, _, name in named if of == kind))
         folder = self._root / "catalog" / kind
         return tuple(sorted(p.name for p in folder.iterdir())) if folder.is_dir() else ()
 
@@ -209,35 +230,49 @@ class Catalog:
         if name not in self._names(kind):
             what = {"labels": "label set", "splits": "split", "videos": "table"}[kind]
             raise unknown(what, name, self._names(kind))
-        _, value = layout.current(folder)
+        _, value = self._current(kind, name)
         if value is None:
             return (schema or pa.schema([])).empty_table(), {}
         table = pq.read_table(folder / value["file"], page_checksum_verification=True)
         if kind == "labels" and "rated" not in table.column_names:
             table = table.append_column("rated", pa.nulls(len(table), pa.list_(pa.int32())))
+        deleted = denied.read(self._root)
+        if value.get("denied", 0) != deleted.number:
+            table = deleted.without(table)
         return table, value["about"]
 
     def _known(self, name: str) -> tuple[str, ...]:
         return self.labels(name)[1] if name in self.label_sets else ()
 
-    def _replace(self, kind: str, name: str, schema: pa.Schema, merge: Any) -> None:
+    def _replace(self, kind: str, name: str, schema: pa.Schema | None, merge: Any) -> None:
         """Merge into what stands and publish the result; again where another writer was first."""
         if "/" in name or name.startswith(".") or not name:
             raise MmfError(f"{kind} cannot be called {name!r}: expected a name without '/'.")
+        if self._pinned is not None:
+            raise MmfError("a store that is open at a snapshot takes no labels or splits.")
         folder = self._root / "catalog" / kind / name
         folder.mkdir(parents=True, exist_ok=True)
         while True:
             number, _ = layout.current(folder)
             table, about = self._read(kind, name, schema)
             table, about = merge(table, about)
-            data = table_bytes(table)
-            target = folder / f"{layout.digest(data)}.parquet"
-            part = layout.write_new(self._root / "tmp", data)
-            if not layout.place(part, target):
-                part.unlink()
-            value = {"file": target.name, "about": about, "rows": len(table)}
+            deleted = denied.read(self._root)
+            table = deleted.without(table)
+            value = {"file": put_table(self._root, folder, table), "about": about}
+            value |= {"rows": len(table), "denied": deleted.number}
             if layout.publish(folder, self._root / "tmp", value, after=number):
+                head.note(self._root)
                 return
+
+
+def put_table(root: Path, folder: Path, table: pa.Table) -> str:
+    """Write a table into its folder, under the name that its digest gives."""
+    data = table_bytes(table)
+    target = folder / f"{layout.digest(data)}.parquet"
+    part = layout.write_new(root / "tmp", data)
+    if not layout.place(part, target):
+        part.unlink()
+    return target.name
 
 
 def _first(table: pa.Table, schema: pa.Schema) -> pa.Table:

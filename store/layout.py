@@ -10,9 +10,13 @@
         rgb/c.<slot>.0                      one uncompressed shard per slot
       log/<key>.<digest>.parquet            commit records: a row exists once a record names it
       index/<n>.json, index/<digest>.arrow  a cache of the log; see mmf.store.index
+      head.json                             the newest of everything; see mmf.store.head
+      snapshots/<id>.json                   what a training run pins
+      denied/<n>.json                       hashes of the ids of deleted videos
       features/<name>/<n>.json              spec, array and geometry; the highest n stands
       catalog/<kind>/<name>/<n>.json        names the table of videos, labels or splits; likewise
       catalog/<kind>/<name>/<digest>.parquet
+      lost/                                 what `mmf repair` has set aside
       tmp/                                  what is being written
 
 Committed files are never changed. They are written beside, fsynced, and get their name by `link`,
@@ -38,6 +42,7 @@ FORMAT = {"format": "mmf-feature-store", "version": 1}
 CHUNK_BYTES = 1 << 20
 CHUNKS_PER_SLOT = 256
 GROUP = "features.zarr"
+LOST = "lost"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,18 +68,45 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
+def shuffled(seed: int, video_id: str) -> bytes:
+    """A key by which videos stand in no order at all, the same for the same seed."""
+    text = f"{seed}\0{video_id}".encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, digest_size=8).digest()
+
+
 def json_bytes(value: Any) -> bytes:
     """One way to write JSON, so that equal values are equal bytes."""
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
 
 
+def sealed(value: Any) -> bytes:
+    """JSON with its own digest in it; `read_sealed` reads it back."""
+    return json_bytes({"digest": digest(json_bytes(value)), "value": value})
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors of the system say which file they befell."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def write_new(tmp: Path, data: bytes) -> Path:
     """Write `data` to a fresh file in the folder `tmp`, down to the disk."""
     path = tmp / f"{uuid.uuid4().hex}.part"
-    with open(path, "xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with naming(path), open(path, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with suppress(OSError):  # the first error says more
+            path.unlink()
+        raise
     return path
 
 
@@ -93,7 +125,8 @@ def sync_folder(folder: Path) -> None:
     """Make the folder's entries durable."""
     fd = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        with naming(folder):
+            os.fsync(fd)
     finally:
         os.close(fd)
 
@@ -101,7 +134,7 @@ def sync_folder(folder: Path) -> None:
 def publish(folder: Path, tmp: Path, value: Any, *, after: int) -> bool:
     """Write version `after` + 1 of what `folder` names; False where another writer was first."""
     folder.mkdir(parents=True, exist_ok=True)
-    part = write_new(tmp, json_bytes({"digest": digest(json_bytes(value)), "value": value}))
+    part = write_new(tmp, sealed(value))
     won = place(part, folder / f"{after + 1:06d}.json")
     if not won:
         part.unlink()
@@ -183,20 +216,51 @@ def shard_name(slot: int, spec: FeatureSpec) -> str:
     return ".".join(["c", str(slot), *("0" for _ in spec.shape)])
 
 
+def put(tmp: Path, path: Path, data: bytes) -> None:
+    """Put newer bytes in the place of a file."""
+    os.replace(write_new(tmp, data), path)
+    sync_folder(path.parent)
+
+
+def describe(root: Path, array: str) -> tuple[FeatureSpec, Geometry]:
+    """Spec and geometry of any array there is, also one that no feature uses now."""
+    for path in sorted((root / "features" / array.partition(".")[0]).glob("*.json")):
+        value = read_sealed(path)
+        if value["array"] == array:
+            return FeatureSpec.from_json(value["spec"]), Geometry(**value["geometry"])
+    stated = json.loads((root / GROUP / array / "zarr.json").read_bytes())
+    spec = FeatureSpec.from_json(stated["attributes"]["mmf"])
+    rows = stated["codecs"][0]["configuration"]["chunk_shape"][0]
+    slot_rows = stated["chunk_grid"]["configuration"]["chunk_shape"][0]
+    return spec, Geometry(rows_per_chunk=rows, chunks_per_slot=slot_rows // rows)
+
+
+def new_array(root: Path, feature: str) -> str:
+    """Make the folder of one more array for a feature; nobody else has its name."""
+    number = 2
+    while True:
+        try:
+            (root / GROUP / f"{feature}.{number}").mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        return f"{feature}.{number}"
+
+
 def next_slot(array: Path) -> int:
     """One more than the highest slot there is in the array's folder."""
     taken = (int(p.name.split(".")[1]) for p in array.glob("c.*"))
     return max(taken, default=-1) + 1
 
 
-def grow(array: Path, tmp: Path, metadata: bytes) -> None:
+def grow(array: Path, tmp: Path, metadata: bytes, *, or_shrink: bool = False) -> None:
     """Put newer metadata in the place of an array's, unless its length is greater already.
 
     Only other tools read it; which rows exist is the log's affair.
     """
-    with _alone_in(array):
+    with alone_in(array):
         old = (array / "zarr.json").read_bytes()
-        if old != metadata and _length(old) <= _length(metadata):
+        if old != metadata and (or_shrink or _length(old) <= _length(metadata)):
             os.replace(write_new(tmp, metadata), array / "zarr.json")
 
 
@@ -208,7 +272,7 @@ def _length(metadata: bytes) -> int:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path) -> Iterator[None]:
     """Keep other writers of this machine out of `folder`, where the system can do that."""
     fd = os.open(folder, os.O_RDONLY)
     try:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmf import MmfError
-from mmf.store import index, layout
+from mmf.store import denied, index, layout
 
 SCHEMA = pa.schema(
     [
@@ -49,6 +49,7 @@ SCHEMA = pa.schema(
     ]
 )
 RANKED = ["done", "skipped", "failed"]  # what stands before what
+_MOST_NAMED = 64  # records that one names; the others wait for the next one
 UNCOVERED = 64  # records that are read in a moment
 End = tuple[int, int, int, int]  # see `last_end`
 _NO_END: End = (0, 0, 0, 0)
@@ -64,10 +65,23 @@ class Shard:
     sha256: str
 
 
-def write_record(root: Path, rows: Sequence[Mapping[str, Any]], shards: Iterable[Shard]) -> Path:
-    """Commit `rows` (values of SCHEMA's columns): they exist once this returns."""
+def write_record(
+    root: Path,
+    rows: Sequence[Mapping[str, Any]],
+    shards: Iterable[Shard],
+    seen: Iterable[str] = (),
+) -> Path:
+    """Commit `rows` (values of SCHEMA's columns): they exist once this returns.
+
+    `seen` are records that are there and that, as far as one knows, no other names.
+    """
     named = {s.name: [s.size_bytes, s.sha256] for s in shards}
-    schema = SCHEMA.with_metadata({"mmf.shards": json.dumps(named)})
+    schema = SCHEMA.with_metadata(
+        {
+            "mmf.shards": json.dumps(named),
+            "mmf.seen": json.dumps(sorted(seen)[:_MOST_NAMED]),
+        }
+    )
     data = table_bytes(pa.Table.from_pylist(list(rows), schema=schema))
     part = layout.write_new(root / "tmp", data)
     target = root / "log" / f"{uuid.uuid4().hex}.{layout.digest(data)}.parquet"
@@ -98,47 +112,83 @@ def shards_of(record: pa.Table) -> list[Shard]:
     return [Shard(name=n, size_bytes=size, sha256=sha) for n, (size, sha) in named.items()]
 
 
+def seen_by(record: pa.Table) -> list[str]:
+    """The records that a record names."""
+    return json.loads(record.schema.metadata.get(b"mmf.seen", b"[]"))
+
+
 class Log:
     """What is visible, as of the last `refresh`.
 
     What an index covers is taken from there; only younger records are read. They are resolved when
-    somebody asks, so that a commit costs what it brings and not what there is.
+    somebody asks, so that a commit costs what it brings and not what there is. With `only`, these
+    records are all there is.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, *, only: Iterable[str] | None = None):
         self._root = root
         self._folder = root / "log"
+        self._only = None if only is None else frozenset(only)
+        self.denied = denied.read(root)
+        self._begin()
+        self.refresh()
+
+    def _begin(self) -> None:
         self.records: list[Path] = []  # a row's column `record` counts in here
+        self.seen: set[str] = set()  # records that another one names
         self.covered = 0  # how many of them an index holds, the first ones
         self._known: set[str] = set()
         self._settled: dict[str, pa.Table] = {}  # array → a row per video, by id
         self._fresh: dict[str, list[pa.Table]] = {}  # array → rows that are yet to be resolved
         self._ends: dict[str, End] = {}
-        self.refresh()
 
     def refresh(self) -> None:
         """Take in the records that have come since."""
+        stands = denied.read(self._root, self.denied)
         names = {e.name for e in os.scandir(self._folder) if e.name.endswith(".parquet")}
+        if self._only is not None:
+            if lost := self._only - names:
+                raise MmfError(f"the store has lost {min(lost)!r}, which the snapshot names.")
+            names &= self._only
+        if stands is not self.denied or not names.issuperset(self._known):
+            self.denied = stands
+            self._begin()  # videos were deleted, or gc has been here
         if not self.records and (found := index.newest(self._root, names)):
             self.records = [self._folder / name for name in found.records]
             self.covered = len(self.records)
             self._known.update(found.records)
-            self._settled, self._ends = dict(found.tables), dict(found.ends)
+            self.seen.update(self._known.difference(found.newest))
+            self._settled = dict(found.tables)
+            if found.denied != self.denied.number:
+                self._settled = {a: self.denied.without(t) for a, t in found.tables.items()}
+            self._ends = dict(found.ends)
         for name in sorted(names - self._known):
-            self._take(self._folder / name)
+            try:
+                self._take(self._folder / name)
+            except MmfError:
+                if (self._folder / name).exists() or self._only is not None:
+                    raise
+                self.refresh()  # gc has just been here
+                return
 
     def _take(self, path: Path) -> None:
         table = read_record(path)
+        self.seen.update(seen_by(table))
         at = pa.array(np.arange(len(table), dtype=np.uint32))
         number = pa.array(np.full(len(table), len(self.records), dtype=np.uint32))
         light = table.drop_columns(["times"]).replace_schema_metadata(None)
         light = light.append_column("record", number).append_column("record_row", at)
         for array in pc.unique(light["array"]).to_pylist():
             rows = light.filter(pc.equal(light["array"], array))
-            self._fresh.setdefault(array, []).append(rows)
+            self._fresh.setdefault(array, []).append(self.denied.without(rows))
             self._ends[array] = max(self._ends.get(array, _NO_END), last_end(rows))
         self.records.append(path)
         self._known.add(path.name)
+
+    @property
+    def newest(self) -> set[str]:
+        """The records that no other one names."""
+        return self._known - self.seen
 
     @property
     def arrays(self) -> list[str]:
@@ -154,15 +204,24 @@ class Log:
             names = [p.name for p in self.records]
             fresh = resolve(pa.concat_tables(parts), names)
             self._settled[array] = merge(self._settled.get(array), fresh, names)
-        return self._settled.get(array, _light_schema().empty_table())
+        if array not in self._settled:
+            return _light_schema().empty_table()
+        return self._settled[array]
 
     def write_index(self) -> None:
         """Write what is visible as an index, so that the next one to open reads no records."""
-        if not self.records:
+        if not self.records or self._only is not None:
             return
         tables = {array: self.visible(array) for array in self.arrays}
         names = [p.name for p in self.records]
-        index.write(self._root, index.Index(records=names, tables=tables, ends=self._ends))
+        whole = index.Index(
+            records=names,
+            tables=tables,
+            ends=self._ends,
+            newest=sorted(self.newest),
+            denied=self.denied.number,
+        )
+        index.write(self._root, whole)
         self.covered = len(names)
 
     def write_index_if_due(self) -> None:
@@ -208,11 +267,16 @@ def last_end(rows: pa.Table) -> End:
     return found
 
 
+def ranks(outcomes: pa.Table) -> np.ndarray:
+    """How good each outcome is, the lowest the best: its place in RANKED."""
+    return pc.index_in(outcomes["status"], pa.array(RANKED)).to_numpy(zero_copy_only=False)
+
+
 def resolve(table: pa.Table, records: Sequence[str]) -> pa.Table:
     """Of the rows of one array, the one that stands for each video, in the order of the ids."""
     key_rank = np.argsort(np.argsort(np.array(records or [""])))[table["record"].to_numpy()]
-    rank = pc.index_in(table["status"], pa.array(RANKED))
-    table = table.append_column("_rank", rank).append_column("_key", pa.array(key_rank))
+    table = table.append_column("_rank", pa.array(ranks(table)))
+    table = table.append_column("_key", pa.array(key_rank))
     order = [
         ("video_id", "ascending"),
         ("_rank", "ascending"),

@@ -1,22 +1,28 @@
 """The feature store as a user sees it."""
 
+import errno
 import hashlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmf import MmfError, unknown
-from mmf.store import layout
-from mmf.store.batch import Batch, batches, epoch_order, fill
+from mmf.store import head, layout
+from mmf.store import snapshot as snapshots
+from mmf.store.batch import Batch, Reading, batches, fill
+from mmf.store.buffers import Buffers
 from mmf.store.catalog import Catalog, Item, ItemKey
+from mmf.store.denied import Denied
 from mmf.store.feature import FeatureSpec, RecipeMismatch, Track, differing_field
+from mmf.store.items import Items
 from mmf.store.log import Log
+from mmf.store.order import WINDOW_BYTES, Shuffle, order
 from mmf.store.stored import StoredFeature
 from mmf.store.writer import Writer
 
@@ -27,7 +33,7 @@ class FeatureStore:
     """A folder of features, labels and splits.
 
     What it shows is what was committed when it was opened, or at the last `refresh`; its own
-    commits show at once.
+    commits show at once. With `snapshot`, it shows what that pinned, for ever, and takes nothing.
 
     >>> store = FeatureStore.create(tmp / "feats")
     >>> spec = FeatureSpec(name="text", modality="text", shape=(2,), dtype="float32")
@@ -36,12 +42,15 @@ class FeatureStore:
     array([[1., 2.]], dtype=float32)
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, *, snapshot: str | None = None):
         self.path = Path(path)
         layout.check(self.path)
-        self.catalog = Catalog(self.path)
-        self._log = Log(self.path)
+        self._pinned = snapshots.read(self.path, snapshot) if snapshot else None
+        self._snapshot = snapshot
+        self.catalog = Catalog(self.path, pinned=self._pinned and self._pinned["catalog"])
+        self._log = Log(self.path, only=self._pinned and self._pinned["records"])
         self._stored: dict[str, StoredFeature] = {}
+        self._values: dict[str, dict[str, Any]] = {}  # of each feature, the version that stands
         self._load_features()
 
     @classmethod
@@ -87,6 +96,7 @@ class FeatureStore:
         With `replace`, the feature begins anew, empty, in an array of its own; the old rows stay
         on disk, seen by no one. Raises RecipeMismatch, which names the differing field.
         """
+        self._refuse_if_pinned()
         folder = self.path / "features" / spec.name
         number, value = layout.current(folder)
         if value is not None and not replace:
@@ -95,8 +105,9 @@ class FeatureStore:
             self._warn_of_another_environment(old, spec)
             self._load_features()
             self.stored(spec.name).grow()  # a kill may have come between a record and this
+            self.writer().absorb(spec.name)  # … or between a compaction and its end
             return old
-        array = spec.name if number == 0 else f"{spec.name}.{number + 1}"
+        array = layout.new_array(self.path, spec.name) if number else spec.name
         geometry = layout.Geometry.of(spec)
         home = self.path / layout.GROUP / array
         home.mkdir(exist_ok=True)
@@ -107,6 +118,7 @@ class FeatureStore:
         value = {"spec": spec.to_json(), "array": array, "geometry": vars(geometry)}
         if not layout.publish(folder, self.path / "tmp", value, after=number):
             return self.create_feature(spec)  # another writer was first: the same recipe?
+        head.note(self.path)
         self.refresh()
         return spec
 
@@ -123,17 +135,57 @@ class FeatureStore:
             logger.warning("feature %r was begun in another environment: %s.", new.name, field)
 
     def _load_features(self) -> None:
+        for name, value in self._versions():
+            known = self._stored.get(name)
+            if known is None or known.array != value["array"]:
+                self._stored[name] = StoredFeature(self.path, self._log, value)
+            self._values[name] = value
+
+    def _versions(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        if self._pinned is not None:
+            yield from self._pinned["features"].items()
+            return
         for folder in sorted((self.path / "features").iterdir()):
             _, value = layout.current(folder)
-            known = self._stored.get(folder.name)
-            if value is not None and (known is None or known.array != value["array"]):
-                self._stored[folder.name] = StoredFeature(self.path, self._log, value)
+            if value is not None:
+                yield folder.name, value
+
+    def before(self, feature: str) -> list[str]:
+        """The arrays that compaction has put the feature's own in the place of, and gc has left."""
+        arrays = self._values[feature].get("before", ())
+        return [a for a in arrays if (self.path / layout.GROUP / a).is_dir()]
+
+    def array_of(self, feature: str, array: str) -> StoredFeature:
+        """A feature as it lies in another array than its own."""
+        return StoredFeature(self.path, self._log, {**self._values[feature], "array": array})
+
+    def _refuse_if_pinned(self) -> None:
+        if self._snapshot:
+            raise MmfError(
+                f"the store {str(self.path)!r} is open at snapshot {self._snapshot!r} and takes "
+                "nothing. Open it without `snapshot` to write."
+            )
 
     # writing
 
     def writer(self) -> Writer:
         """A bucket for rows of many videos and features, which commits them together."""
+        self._refuse_if_pinned()
         return Writer(self)
+
+    def note(self) -> None:
+        """Say in the store's head what this store knows to be the newest."""
+        head.note(self.path, newest=self._log.newest, seen=self._log.seen)
+
+    @property
+    def newest(self) -> set[str]:
+        """The records that no other one names."""
+        return self._log.newest
+
+    @property
+    def denied(self) -> Denied:
+        """The videos that were deleted: `video_id in store.denied`."""
+        return self._log.denied
 
     def add(self, spec: FeatureSpec, tracks: Iterable[Track], *, replace: bool = False) -> None:
         """Store a feature computed elsewhere: all of its tracks in one atomic commit.
@@ -239,35 +291,31 @@ class FeatureStore:
         split_set: str | None = None,
         features: Sequence[str] = (),
         require: Literal["all", "any"] = "any",
-    ) -> list[Item]:
+    ) -> Items:
         """The labelled items of a split (None: of all), ordered by video and start.
 
         With `features`, only items whose video has rows of any (or all) of them.
         """
         table, _ = self.catalog.labels(label_set)
-        splits = self.catalog.splits(split_set or label_set)
+        splits = self.catalog.split_of(split_set or label_set, table["video_id"])
+        table = table.append_column("split", splits)
         kept = self._having(table["video_id"], features, require)
-        return [
-            Item(
-                video_id=row["video_id"],
-                start=row["start"],
-                end=row["end"],
-                split=splits.get(row["video_id"]),
-                labels=tuple(row["labels"]),
-                unrated=tuple(row["unrated"]),
-                rated=None if row["rated"] is None else tuple(row["rated"]),
-            )
-            for row, keep in zip(table.to_pylist(), kept, strict=True)
-            if keep and (split is None or splits.get(row["video_id"]) == split)
-        ]
+        if split is not None:
+            kept &= pc.fill_null(pc.equal(splits, split), False).to_numpy(zero_copy_only=False)
+        return Items(table=table if kept.all() else table.filter(pa.array(kept)))
 
-    def all_items(self, features: Sequence[str] = ()) -> list[Item]:
+    def all_items(self, features: Sequence[str] = ()) -> Items:
         """Every video that has rows of any of the features, labelled or not, as a whole item."""
-        ids: set[str] = set()
+        lists: list[pa.ChunkedArray] = []
         for feature in features or self.features:
             table = self.stored(feature).outcomes
-            ids.update(table.filter(pc.greater(table["rows"], 0))["video_id"].to_pylist())
-        return [Item(video_id=v) for v in sorted(ids)]
+            ids = table.filter(pc.greater(table["rows"], 0))["video_id"]
+            if not any(ids.equals(other) for other in lists):
+                lists.append(ids)
+        if len(lists) == 1:  # in order already
+            return Items.of_videos(lists[0])
+        chunks = [pa.array([], pa.string()), *(c for ids in lists for c in ids.chunks)]
+        return Items.of_videos(pc.unique(pa.chunked_array(chunks)).sort())
 
     def _having(
         self, ids: pa.ChunkedArray, features: Sequence[str], require: Literal["all", "any"]
@@ -275,10 +323,11 @@ class FeatureStore:
         if not features:
             return np.ones(len(ids), dtype=bool)
         found = []
-        for feature in features:
-            table = self.stored(feature).outcomes
-            some = table.filter(pc.greater(table["rows"], 0))["video_id"]
-            found.append(pc.is_in(ids, some).to_numpy(zero_copy_only=False))
+        for feature in (self.stored(name) for name in features):
+            at = feature.positions(ids)
+            some = at >= 0
+            some[some] = feature.rows[at[some]] > 0
+            found.append(some)
         return np.all(found, axis=0) if require == "all" else np.any(found, axis=0)
 
     # reading
@@ -297,10 +346,16 @@ class FeatureStore:
         *,
         label_set: str | None = "default",
         max_steps: int | None = None,
+        check: bool = False,
     ) -> Batch:
-        """These very items as one batch; `label_set` None leaves the labels out."""
+        """These very items as one batch; `label_set` None leaves the labels out.
+
+        With `check`, the rows of every video are compared with their crc32c.
+        """
         classes = len(self.classes(label_set)) if label_set else 0
-        return fill(self, items, features, classes=classes, max_steps=max_steps)
+        names = (features,) if isinstance(features, str) else features
+        reading = Reading(features=names, classes=classes, max_steps=max_steps, check=check)
+        return fill(self, items, reading)
 
     def batches(
         self,
@@ -310,36 +365,83 @@ class FeatureStore:
         seed: int = 0,
         *,
         epoch: int = 0,
-        shuffle: bool = True,
+        shuffle: Shuffle = True,
+        window_bytes: int = WINDOW_BYTES,
+        rank: int = 0,
+        world_size: int = 1,
+        start_batch: int = 0,
         label_set: str = "default",
         split_set: str | None = None,
         require: Literal["all", "any"] = "any",
         max_steps: int | None = None,
-        start_batch: int = 0,
+        threads: int = 1,
+        check: bool = False,
+        buffers: Buffers | None = None,
     ) -> Iterator[Batch]:
         """One epoch of the labelled items of a split, for any model.
 
-        The order is a pure function of (seed, epoch) and the items; `start_batch` begins in the
-        middle at no cost. `max_steps` keeps at most so many evenly spaced rows of an item.
+        The order is a pure function of (seed, epoch, rank, world_size) and the items: see
+        `mmf.store.order`. ``shuffle=True`` is ``"window"``, which is ``"full"`` where the items'
+        rows are not more than `window_bytes`. `start_batch` begins in the middle at no cost. Each
+        of `world_size` ranks has its own part of the epoch. `max_steps` keeps at most so many
+        evenly spaced rows of an item; `threads` read at once; `check` compares rows with their
+        crc32c. The arrays of a batch that nobody keeps are used again, here and, with `buffers`,
+        in other epochs.
         """
         features = (features,) if isinstance(features, str) else features
         items = self.items(
             split, label_set=label_set, split_set=split_set, features=features, require=require
         )
-        if shuffle:
-            items = [items[i] for i in epoch_order(len(items), seed=seed, epoch=epoch)]
-        classes = len(self.classes(label_set))
-        left = items[start_batch * batch_size :]
-        return batches(self, left, features, size=batch_size, classes=classes, max_steps=max_steps)
+        slots, sizes = self._places(items, features)
+        whole = order(
+            slots, sizes, shuffle=shuffle, seed=seed, epoch=epoch, window_bytes=window_bytes
+        )
+        left = whole.of_rank(rank, world_size).after(start_batch * batch_size)
+        reading = Reading(
+            features=features,
+            classes=len(self.classes(label_set)),
+            max_steps=max_steps,
+            threads=threads,
+            check=check,
+            buffers=buffers or Buffers(),
+        )
+        return batches(self, items, reading, size=batch_size, order=left)
+
+    def _places(self, items: Items, features: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The slot of each item in the first feature that it has (-1: none), and its bytes."""
+        slots = np.full(len(items), -1, dtype=np.int64)
+        sizes = np.zeros(len(items), dtype=np.int64)
+        for feature in (self.stored(name) for name in features):
+            at = feature.positions(items.video_ids)
+            there = np.flatnonzero(at >= 0)
+            rows = feature.rows[at[there]].astype(np.int64)
+            there, at, rows = there[rows > 0], at[there[rows > 0]], rows[rows > 0]
+            sizes[there] += rows * feature.spec.row_bytes
+            free = slots[there] < 0
+            slots[there[free]] = feature.slots[at[free]]
+        return slots, sizes
 
     # identity
 
     def snapshot(self) -> str:
-        """An id of what is visible: records, features and tables."""
-        names = sorted(p.name for p in self._log.records)
-        arrays = sorted(s.array for s in self._stored.values())
-        text = "\n".join([*names, *arrays, *self.catalog.state()])
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        """The id of what is visible: records, features and tables; `gc` keeps them from now on.
+
+        `FeatureStore(path, snapshot=id)` shows exactly that again.
+        """
+        if self._snapshot:
+            return self._snapshot
+        visible = {
+            "records": sorted(p.name for p in self._log.records),
+            "features": self._values,
+            "catalog": self.catalog.state(),
+        }
+        try:
+            return snapshots.pin(self.path, visible)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            logger.warning("the snapshot is not kept: %s. `gc` may take what it names.", error)
+            return snapshots.identify(visible)
 
     def content_hash(self) -> str:
         """A hash of the visible rows and outcomes, whatever commits they came in."""

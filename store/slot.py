@@ -15,7 +15,9 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from mmf.store.layout import Geometry
+from mmf.store import layout
+from mmf.store.feature import FeatureSpec
+from mmf.store.layout import Geometry, naming
 
 _ABSENT = np.uint64(2**64 - 1)
 
@@ -48,8 +50,9 @@ class SlotWriter:
         chunk_rows = self._geometry.rows_per_chunk
         self._write(bytes(-self.rows % chunk_rows * self._row_bytes))
         self._write(footer(self._geometry, self._row_bytes, self.rows))
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with naming(self.path):
+            os.fsync(self._file.fileno())
+            self._file.close()
 
     @property
     def sha256(self) -> str:
@@ -65,8 +68,19 @@ class SlotWriter:
         view = memoryview(data)
         self._sha256.update(view)
         self.size_bytes += len(view)
-        while view:  # a raw write may be short
-            view = view[self._file.write(view) :]
+        with naming(self.path):
+            while view:  # a raw write may be short
+                view = view[self._file.write(view) :]
+
+
+def place(writer: SlotWriter, folder: Path, spec: FeatureSpec) -> int:
+    """Seal a shard and give it a number in its array's folder that nobody else can have."""
+    writer.seal()
+    slot = layout.next_slot(folder)
+    while not layout.place(writer.path, folder / layout.shard_name(slot, spec)):
+        slot += 1
+    writer.slot = slot
+    return slot
 
 
 def footer(geometry: Geometry, row_bytes: int, rows: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from mmf import MmfError
-from mmf.store import layout, log
+from mmf.store import denied, head, layout, log
+from mmf.store import snapshot as snapshots
 from mmf.store.reader import FeatureStore
 from mmf.store.stored import StoredFeature
 
@@ -31,10 +33,11 @@ def verify(path: str | Path) -> list[Problem]:
     """
     root = Path(path)
     problems = [*_fixed_files(root), *_sealed_json(root), *_named_by_digest(root)]
+    problems += _missing(root)
     if problems:
         return problems  # what is damaged cannot say what else there should be
     store = FeatureStore(root)
-    problems += _shards(root)
+    problems += [*_shards(root), *_metadata(root)]
     for name in sorted(store.features):
         problems += _feature(store.stored(name))
     return problems
@@ -51,14 +54,17 @@ def _fixed_files(root: Path) -> Iterator[Problem]:
 
 
 def _sealed_json(root: Path) -> Iterator[Problem]:
-    kinds = ("features/*/*.json", "catalog/*/*/*.json", "index/*.json")
+    kinds = (
+        *("features/*/*.json", "catalog/*/*/*.json", "index/*.json"),
+        *("denied/*.json", "snapshots/*.json", head.FILE),
+    )
     for path in sorted(p for kind in kinds for p in root.glob(kind)):
         try:
             value = layout.read_sealed(path)
         except MmfError:
             yield Problem(path=str(path.relative_to(root)), what="has changed")
             continue
-        if "file" in value and value == layout.current(path.parent)[1]:
+        if "file" in value and path == max(path.parent.glob("*.json")):
             table = path.with_name(value["file"])
             if not table.is_file():
                 yield Problem(path=str(table.relative_to(root)), what="is missing")
@@ -69,6 +75,49 @@ def _named_by_digest(root: Path) -> Iterator[Problem]:
     for path in sorted(p for kind in kinds for p in root.glob(kind)):
         if path.stem.split(".")[-1] != layout.digest(path.read_bytes()):
             yield Problem(path=str(path.relative_to(root)), what="has changed")
+
+
+def _missing(root: Path) -> Iterator[Problem]:
+    """Files that the head, another record or a snapshot names, and that are not there."""
+    newest, named = _head(root), set[str]()
+    there = {p.name for p in (root / "log").glob("*.parquet")}
+    if newest is None:
+        if there or any(head.folders(root)):
+            yield Problem(path=head.FILE, what="is missing")
+        newest = head.Head()
+    for name in sorted(there):
+        with suppress(MmfError):  # its digest tells already
+            named.update(log.seen_by(log.read_record(root / "log" / name)))
+    named.update(newest.records)
+    named -= newest.gone
+    for folder, last in newest.versions.items():
+        numbers = [last] if folder == denied.FOLDER else range(1, last + 1)
+        names = {p.stem for p in (root / folder).glob("*.json")}
+        missing = [n for n in numbers if f"{n:06d}" not in names]
+        yield from (Problem(path=f"{folder}/{n:06d}.json", what="is missing") for n in missing)
+    for snapshot in sorted(newest.snapshots.union(snapshots.listed(root))):
+        path = root / snapshots.FOLDER / f"{snapshot}.json"
+        if not path.is_file():
+            yield Problem(path=str(path.relative_to(root)), what="is missing")
+            continue
+        with suppress(MmfError):
+            value = layout.read_sealed(path)
+            named.update(value["records"])
+            tables = [f"catalog/{n}/{t['file']}" for n, t in value["catalog"].items()]
+            for table in tables:
+                if not (root / table).is_file():
+                    yield Problem(path=table, what=f"is missing; snapshot {snapshot} names it")
+    yield from (Problem(path=f"log/{name}", what="is missing") for name in sorted(named - there))
+
+
+def _head(root: Path) -> head.Head | None:
+    """The head; None where there is none. Where it is damaged it names nothing."""
+    if not (root / head.FILE).is_file():
+        return None
+    try:
+        return head.read(root)
+    except MmfError:
+        return head.Head()
 
 
 def _shards(root: Path) -> Iterator[Problem]:
@@ -83,13 +132,28 @@ def _shards(root: Path) -> Iterator[Problem]:
                     yield Problem(path=name, what="has changed")
 
 
+def _metadata(root: Path) -> Iterator[Problem]:
+    committed = log.Log(root)
+    current = (layout.current(p)[1] for p in sorted((root / "features").iterdir()))
+    arrays = {value["array"] for value in current if value is not None}
+    for array in sorted(arrays.union(committed.arrays)):
+        path = root / layout.GROUP / array / "zarr.json"
+        name = str(path.relative_to(root))
+        if not path.is_file():
+            yield Problem(path=name, what="is missing")
+            continue
+        try:
+            spec, geometry = layout.describe(root, array)
+        except (MmfError, ValueError, KeyError, TypeError, IndexError):
+            yield Problem(path=name, what="has changed")
+            continue
+        length = committed.length(array, geometry.slot_rows)
+        if path.read_bytes() != layout.array_json(spec, geometry, length):
+            yield Problem(path=name, what="does not describe the committed rows")
+
+
 def _feature(feature: StoredFeature) -> Iterator[Problem]:
     array = f"{layout.GROUP}/{feature.array}"
-    metadata = feature.folder / "zarr.json"
-    if not metadata.is_file():
-        yield Problem(path=f"{array}/zarr.json", what="is missing")
-    elif metadata.read_bytes() != feature.metadata():
-        yield Problem(path=f"{array}/zarr.json", what="does not describe the committed rows")
     for position, row in enumerate(feature.outcomes.to_pylist()):
         if row["status"] != "done":
             continue

@@ -5,6 +5,7 @@ not committed. Any number of writers may fill one store at once.
 """
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -12,11 +13,15 @@ import numpy as np
 
 from mmf.store import layout, log
 from mmf.store.feature import Media, Outcome, Track
-from mmf.store.slot import SlotWriter
+from mmf.store.rewrite import rewrite, sweep
+from mmf.store.slot import SlotWriter, place
 
 if TYPE_CHECKING:
     from mmf.store.reader import FeatureStore
     from mmf.store.stored import StoredFeature
+
+
+COPY_BYTES = 256 << 20  # in one commit
 
 
 class Writer:
@@ -30,6 +35,7 @@ class Writer:
         self._rows: list[dict[str, Any]] = []
         self._places: list[list[SlotWriter]] = []  # of each row: the slots its video lies in
         self._slots: dict[str, list[SlotWriter]] = {}  # of each feature, the last one open
+        self._into: dict[str, StoredFeature] = {}  # where each feature lay when first put or marked
         self._since = time.monotonic()
         self.bytes = 0
 
@@ -48,7 +54,7 @@ class Writer:
 
         Raises MmfError where they do not fit the feature (shape, not finite, out of range).
         """
-        stored = self._store.stored(feature)
+        stored = self._home(feature)
         rows = stored.spec.encode(track.values)
         writers, start = self._append(stored, rows)
         regular = log.regular(track.times)
@@ -80,6 +86,25 @@ class Writer:
             attempts=outcome.attempts,
         )
 
+    def copy(self, target: "StoredFeature", source: "StoredFeature", position: int) -> None:
+        """Add what the video at a position of one array has, to another of the same feature."""
+        row = source.outcomes.slice(position, 1).to_pylist()[0]
+        del row["record"], row["record_row"]
+        places: list[SlotWriter] = []
+        start, piece = 0, source.geometry.rows_per_chunk
+        for at in range(0, row["rows"], piece):
+            rows = np.empty((min(row["rows"] - at, piece), *source.spec.shape), source.dtype)
+            source.read_rows(position, at, rows)
+            writers, begun = self._append(target, rows)
+            start = start if at else begun
+            places += [w for w in writers if w not in places]
+        regular = not row["rows"] or row["t0"] is not None
+        row["times"] = None if regular else source.times(position).tolist()
+        row.update(array=target.array, start=start)
+        self._into[target.spec.name] = target
+        self._rows.append(row)
+        self._places.append(places)
+
     def commit(self) -> None:
         """Make everything put or marked visible at once; the writer is then empty again."""
         if not self._rows:
@@ -87,18 +112,58 @@ class Writer:
         shards = [
             shard
             for feature, writers in self._slots.items()
-            for shard in self._place(self._store.stored(feature), writers)
+            for shard in self._place(self._into[feature], writers)
         ]
         for row, writers in zip(self._rows, self._places, strict=True):
             row["slot"] = writers[0].slot if writers else 0
             row["more_slots"] = [w.slot for w in writers[1:]] or None
-        log.write_record(self._store.path, self._rows, shards)
-        touched = [f for f, writers in self._slots.items() if writers]
+        record = log.write_record(self._store.path, self._rows, shards, self._store.newest)
+        touched, rows = self._into, self._rows
         self._clear()
         self._store.refresh()
-        for feature in touched:
-            self._store.stored(feature).grow()
+        self._store.note()
+        for stored in touched.values():
+            stored.grow()
         self._store.index(only_if_due=True)
+        self._catch_up(record, rows, touched)
+
+    def absorb(self, feature: str) -> int:
+        """Take into a feature's array what was committed to those that it has replaced.
+
+        A writer that began before a compaction ended commits to the old array. Returns how many
+        videos that were.
+        """
+        target, count = self._store.stored(feature), 0
+        for array in self._store.before(feature):
+            count += self.copy_missing(target, self._store.array_of(feature, array))
+        return count
+
+    def copy_missing(self, target: "StoredFeature", source: "StoredFeature", seed: int = 0) -> int:
+        """Copy and commit, in the order of a hash, what one array has and another lacks."""
+        ids = source.outcomes["video_id"]
+        there = target.positions(ids)
+        standing = np.append(log.ranks(target.outcomes), len(log.RANKED))  # -1: not there
+        missing = np.flatnonzero(log.ranks(source.outcomes) < standing[there])
+        wanted = [(layout.shuffled(seed, ids[int(i)].as_py()), int(i)) for i in missing]
+        for _, position in sorted(wanted):
+            self.copy(target, source, position)
+            if self.bytes >= COPY_BYTES:
+                self.commit()
+        self.commit()
+        return len(wanted)
+
+    def _catch_up(
+        self, record: Path, rows: list[dict[str, Any]], touched: "dict[str, StoredFeature]"
+    ) -> None:
+        """Do for this commit what was done for the whole store while it was on its way."""
+        denied = self._store.denied
+        if any(denied.purged(row["video_id"]) for row in rows):
+            shards = rewrite(self._store.path, record, lambda r: not denied.purged(r["video_id"]))
+            sweep(self._store.path, shards)
+            self._store.refresh()
+        for feature, stored in touched.items():
+            if stored.array in self._store.before(feature):
+                self.absorb(feature)
 
     def discard(self) -> None:
         """Drop what was not committed."""
@@ -118,7 +183,7 @@ class Writer:
     ) -> None:
         row: dict[str, Any] = {
             "feature": feature,
-            "array": self._store.stored(feature).array,
+            "array": self._home(feature).array,
             "video_id": video_id,
             "status": status,
             "attempts": 1,
@@ -128,6 +193,11 @@ class Writer:
         }
         self._rows.append(row)
         self._places.append(places)
+
+    def _home(self, feature: str) -> "StoredFeature":
+        if feature not in self._into:
+            self._into[feature] = self._store.stored(feature)
+        return self._into[feature]
 
     def _append(self, stored: "StoredFeature", rows: np.ndarray) -> tuple[list[SlotWriter], int]:
         writers = self._slots.setdefault(stored.spec.name, [])
@@ -147,15 +217,10 @@ class Writer:
         return SlotWriter(self._store.path / "tmp", stored.geometry, stored.spec.row_bytes)
 
     def _place(self, stored: "StoredFeature", writers: list[SlotWriter]) -> list[log.Shard]:
-        """Give the slots of one feature their numbers, which nobody else can have."""
-        folder = self._store.path / layout.GROUP / stored.array
-        slot = layout.next_slot(folder)
+        """Give the slots of one feature their numbers."""
         shards = []
         for writer in writers:
-            writer.seal()
-            while not layout.place(writer.path, folder / layout.shard_name(slot, stored.spec)):
-                slot += 1
-            writer.slot = slot
+            slot = place(writer, stored.folder, stored.spec)
             name = f"{stored.array}/{layout.shard_name(slot, stored.spec)}"
             shards.append(log.Shard(name=name, size_bytes=writer.size_bytes, sha256=writer.sha256))
         return shards

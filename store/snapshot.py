@@ -1,0 +1,66 @@
+"""Snapshots: the records, features and tables that were visible at one moment, kept by name.
+
+A training run pins one. `gc` keeps what a snapshot names; a deleted video leaves it all the same.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmf import unknown
+from mmf.store import head, layout
+
+FOLDER = "snapshots"
+
+
+def identify(value: Mapping[str, Any]) -> str:
+    """The id of what is visible: of its records, arrays and tables."""
+    arrays = sorted(feature["array"] for feature in value["features"].values())
+    tables = sorted(f"{name}/{table['file']}" for name, table in value["catalog"].items())
+    text = "\n".join([*sorted(value["records"]), *arrays, *tables])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def pin(root: Path, value: Mapping[str, Any]) -> str:
+    """Keep what is visible under its id."""
+    name = identify(value)
+    path = root / FOLDER / f"{name}.json"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        part = layout.write_new(root / "tmp", layout.sealed(dict(value)))
+        if not layout.place(part, path):
+            part.unlink()
+        head.note(root)
+    return name
+
+
+def read(root: Path, name: str) -> dict[str, Any]:
+    """What a snapshot names; UnknownName if there is none."""
+    path = root / FOLDER / f"{name}.json"
+    if not path.is_file():
+        raise unknown("snapshot", name, listed(root))
+    return layout.read_sealed(path)
+
+
+def listed(root: Path) -> list[str]:
+    """Ids of the snapshots of a store."""
+    return sorted(p.stem for p in (root / FOLDER).glob("*.json"))
+
+
+def rename_record(root: Path, old: str, new: str | None) -> None:
+    """Name another record in the place of one, or none, in every snapshot."""
+    for path in sorted((root / FOLDER).glob("*.json")):
+        value = layout.read_sealed(path)
+        if old in value["records"]:
+            names = [n for n in value["records"] if n != old]
+            value["records"] = sorted([*names, *([new] if new else [])])
+            layout.put(root / "tmp", path, layout.sealed(value))
+
+
+def forget(root: Path, names: Iterable[str]) -> None:
+    """Let go of snapshots: from now on `gc` may take what only they name."""
+    for name in names:
+        read(root, name)
+        (root / FOLDER / f"{name}.json").unlink()
+        head.note(root, forgotten=[name])
