@@ -242,7 +242,7 @@ class Trial:
         commits(root) if self.name == "commits" else life(root)
 
     def ends(self, code: int) -> set[int]:
-        """The ways to end; the names of records are random, and with them the last calls of life."""
+        """The ways to end: records have random names, and so the last calls of life differ."""
         return {code} if self.name == "commits" else {code, 0}
 
     def disturbed(self, fault: Fault, codes: set[int]) -> list[str]:

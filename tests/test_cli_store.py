@@ -1,5 +1,8 @@
 """The commands of the store: exchange with others."""
 
+import errno
+import os
+import re
 import sys
 
 import numpy as np
@@ -93,3 +96,73 @@ def test_more_damage_than_the_limit_is_exit_code_3(there, tmp_path, capsys):
     assert "mmf status tf.mmf --failures" in capsys.readouterr().out
     mmf("status tf.mmf --failures")
     assert "data_crc in import of rgb" in capsys.readouterr().out
+
+
+# life
+
+
+def run(line: str, monkeypatch, capsys) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command."""
+    monkeypatch.setattr(sys, "argv", ["mmf", *line.split()])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code, *capsys.readouterr()
+
+
+def test_forgetting_a_snapshot_that_is_not_there_says_which_are(there, monkeypatch, capsys):
+    known = there.snapshot()
+    code, _, err = run("gc --forget nope", monkeypatch, capsys)
+    assert code == 2
+    assert f"unknown snapshot 'nope'. Known: {known}" in err
+
+
+def test_a_store_is_compacted_and_its_old_arrays_are_collected(there, monkeypatch, capsys):
+    before = there.content_hash()
+    assert run("compact", monkeypatch, capsys)[1].splitlines() == [
+        "audio: 3 videos, now in audio.2",
+        "rgb: 3 videos, now in rgb.2",
+    ]
+    assert run("gc", monkeypatch, capsys)[1] == "features.mmf: 0 B removed\n"
+    assert "would be removed" in run("gc --grace 0 --dry-run", monkeypatch, capsys)[1]
+    out = run("gc --grace 0", monkeypatch, capsys)[1]
+    assert "features.zarr/rgb: " in out
+    assert "is of no feature, and of no snapshot" in out
+    assert FeatureStore("features.mmf").content_hash() == before
+    assert run("verify", monkeypatch, capsys)[:2] == (0, "features.mmf: whole\n")
+
+
+def test_deleted_videos_are_said_and_so_are_ids_that_nobody_knows(there, monkeypatch, capsys):
+    line = "delete features.mmf clips/a.mp4 clips/z.mp4 --purge"
+    code, out, err = run(line, monkeypatch, capsys)
+    assert (code, out) == (0, "features.mmf: 1 videos purged\n")
+    assert "1 ids had nothing to show, for example 'clips/z.mp4'" in err
+    assert "clips/a.mp4" not in FeatureStore("features.mmf").state("rgb")
+
+
+def test_repair_says_what_is_to_be_extracted_again(there, monkeypatch, capsys):
+    assert run("repair", monkeypatch, capsys)[1].startswith("features.mmf: 0 to extract again, 0")
+    (shard,) = there.stored("rgb").folder.glob("c.*")
+    shard.unlink()
+    assert run("verify", monkeypatch, capsys)[0] == 74
+    code, out, _ = run("repair features.mmf", monkeypatch, capsys)
+    assert code == 0
+    assert "to extract again: rgb of clips/b.mp4" in out
+    assert out.endswith("features.mmf: 3 to extract again, 0 problems left\n")
+    assert run("verify", monkeypatch, capsys)[0] == 0
+
+
+@pytest.mark.parametrize("call", ["fsync", "link", "replace"])
+def test_a_full_disk_is_exit_74_with_path_and_free_bytes(there, call, monkeypatch, capsys):
+    real = getattr(os, call)
+
+    def full(first, *rest):
+        name = () if isinstance(first, int) else (str(first),)
+        raise OSError(errno.ENOSPC, "No space left on device", *name)
+
+    monkeypatch.setattr(os, call, full)
+    code, _, err = run("compact", monkeypatch, capsys)
+    monkeypatch.setattr(os, call, real)
+    assert code == 74
+    assert re.search(r"No space left on device: '.*features.mmf/.*' \(\d+ bytes free in ", err)
+    assert "What was committed is safe" in err
+    assert run("compact", monkeypatch, capsys)[0] == 0

@@ -19,6 +19,9 @@ from mmf.extract import FeatureRequest, JobOptions, JobStarted, VideoEnded, extr
 from mmf.extract.sample_set import make_sample_set
 from mmf.extract.tally import Counts, JobResult
 from mmf.store import FeatureStore, RecipeMismatch
+from mmf.store.delete import delete
+from mmf.store.repair import repair
+from mmf.store.verify import verify
 
 RGB = FeatureRequest(name="rgb", modality="rgb", backbone="hog")
 AUDIO = FeatureRequest(name="audio", modality="audio", backbone="logmel")
@@ -143,6 +146,47 @@ def test_a_second_run_does_nothing_and_a_new_feature_does_only_itself(whole, cli
     more = extract(clips, store.path, [RGB, slow], HERE)
     assert more.todo == 9
     assert more.counts["slow"] == Counts(done=8, failed=1)
+
+
+def test_a_deleted_video_is_no_input_any_more(clips, tmp_path):
+    store = tmp_path / "s.mmf"
+    first = extract(clips, store, [RGB], HERE)
+    gone = FeatureStore(store).all_items()[0].video_id
+    delete(store, [gone], purge=True)
+    again = extract(clips, store, [RGB], JobOptions(workers=1, retry_failed=True))
+    assert again.inputs == first.inputs - 1
+    assert again.counts["rgb"].done == first.counts["rgb"].done - 1
+    assert gone not in FeatureStore(store).state("rgb")
+
+
+def test_what_repair_lost_is_extracted_again(clips, tmp_path):
+    store = tmp_path / "s.mmf"
+    extract(clips, store, [RGB, AUDIO], HERE)
+    before = FeatureStore(store).content_hash()
+    (shard,) = (store / "features.zarr" / "rgb").glob("c.*")
+    shard.unlink()
+    (done,) = repair(store)
+    result = extract(clips, store, [RGB, AUDIO], HERE)
+    assert result.todo == len(done.lost) == 8
+    assert FeatureStore(store).content_hash() == before
+    assert verify(store) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_the_store_stops_the_job_and_blames_no_video(workers, clips, tmp_path):
+    store = tmp_path / "s.mmf"
+    extract(clips, store, [RGB], JobOptions(workers=1, shard=(0, 2)))
+    before = FeatureStore(store).state("rgb")
+    (store / "tmp").rmdir()
+    (store / "tmp").symlink_to("/proc")  # a folder that takes no files
+    with pytest.raises(OSError, match=r"\[Errno \d+\].*'.*tmp/.*part'"):
+        extract(clips, store, [RGB], JobOptions(workers=workers))
+    (store / "tmp").unlink()
+    (store / "tmp").mkdir()
+    assert FeatureStore(store).state("rgb") == before
+    result = extract(clips, store, [RGB], HERE)
+    assert result.counts["rgb"] == Counts(done=8, failed=1)
+    assert verify(store) == []
 
 
 def test_failed_videos_are_tried_again_only_when_asked(clips, tmp_path):
