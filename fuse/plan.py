@@ -132,7 +132,7 @@ def _classes(store: FeatureStore, label_set: str) -> tuple[str, ...]:
     return classes
 
 
-def _usable(store: FeatureStore, config: TrainConfig, features: tuple[str, ...]) -> list[Item]:
+def _usable(store: FeatureStore, config: TrainConfig, features: tuple[str, ...]) -> Sequence[Item]:
     """The labelled items whose video has a row of some feature; the others are said."""
     items_with = partial(
         store.items, label_set=config.label_set, split_set=config.split_set or None

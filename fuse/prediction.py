@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def write_predictions(table: pa.Table, path: str | Path, *, kaggle: bool = False
 
 
 def _items(store: FeatureStore, run: Run, split: str | None) -> list[Item]:
-    labelled = []
+    labelled: Sequence[Item] = ()
     if run.config.label_set in store.label_sets:
         labelled = store.items(
             label_set=run.config.label_set, split_set=run.config.split_set or None

@@ -25,7 +25,7 @@ _ITEMS = 32  # of one forward pass
 class Scored:
     """Logits of some items, beside what is known of them."""
 
-    items: tuple[Item, ...]
+    items: Sequence[Item]
     logits: np.ndarray  # float64 (B, C)
     labels: np.ndarray  # float32 (B, C)
     rated: np.ndarray  # bool (B, C)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +28,9 @@ from mmf.fuse.plan import Plan, make_plan, some
 from mmf.fuse.resume import Saver, State
 from mmf.fuse.run import Run, next_free
 from mmf.store import Batch, FeatureStore
-from mmf.store.batch import batches, epoch_order
+from mmf.store.batch import Reading, batches
+from mmf.store.buffers import Buffers
+from mmf.store.order import Order, epoch_order
 
 MAIN_METRIC = {"single": "accuracy", "multi": "gap@20"}  # chooses the best epoch; ties by the loss
 _MAY_DIFFER = ("out", "store", "device")  # between the config of a run and of its resumption
@@ -107,15 +110,15 @@ def _batches(store: FeatureStore, plan: Plan, config: TrainConfig, state: State)
     """What is left of the epoch."""
     items = plan.items["train"]
     order = epoch_order(len(items), seed=config.seed, epoch=state.epoch)
-    left = [items[i] for i in order[state.batch * config.batch_size :]]
-    return batches(
-        store,
-        left,
-        tuple(plan.specs),
-        size=config.batch_size,
+    reading = Reading(
+        features=tuple(plan.specs),
         classes=len(plan.classes),
         max_steps=config.max_steps,
+        buffers=Buffers(),
     )
+    whole = Order(items=order, ends=np.array([len(items)]))
+    left = whole.after(state.batch * config.batch_size)
+    return batches(store, items, reading, size=config.batch_size, order=left)
 
 
 def _close_epoch(state: State, run: Run, measured: Mapping[str, float]) -> dict[str, Any]:

@@ -1,23 +1,35 @@
-"""Batches of items: the order of an epoch, and rows read straight into one array per feature."""
+"""Batches of items: rows read straight into one array per feature."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import google_crc32c
 import numpy as np
 
 from mmf import MmfError
+from mmf.store.ahead import Ahead
+from mmf.store.buffers import Buffers
 from mmf.store.catalog import Item
+from mmf.store.items import Items
+from mmf.store.order import Order, epoch_order
 
 if TYPE_CHECKING:
     from mmf.store.reader import FeatureStore
+    from mmf.store.stored import StoredFeature
+
+__all__ = ["Batch", "Reading", "batches", "epoch_order", "fill"]
+
+MOST_THREADS = 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
     """Features and labels of some items; a feature that an item lacks has length 0 there."""
 
-    items: tuple[Item, ...]
+    items: Sequence[Item]
     values: dict[str, np.ndarray]  # feature → (B, T, *shape) in the stored dtype, padded with 0
     lengths: dict[str, np.ndarray]  # feature → int32 (B,), rows of each item
     labels: np.ndarray  # float32 (B, C), 1 where the class is positive
@@ -36,68 +48,129 @@ class Batch:
         return steps[None, :] < self.lengths[feature][:, None]
 
 
-def epoch_order(n: int, *, seed: int, epoch: int) -> np.ndarray:
-    """A permutation of 0…n-1 that depends on (seed, epoch) and on nothing else."""
-    key = np.array([seed, epoch], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key)).permutation(n)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reading:
+    """How rows become batches."""
+
+    features: Sequence[str]
+    classes: int = 0
+    max_steps: int | None = None  # at most so many evenly spaced rows of an item
+    threads: int = 1  # that read at once
+    check: bool = False  # compare each video's rows with their crc32c
+    buffers: Buffers | None = None  # None: memory of its own for every batch
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.threads <= MOST_THREADS:
+            raise MmfError(f"threads is {self.threads}; expected 1 to {MOST_THREADS}.")
 
 
 def batches(
     store: "FeatureStore",
     items: Sequence[Item],
-    features: Sequence[str],
+    reading: Reading,
     *,
     size: int,
-    classes: int,
-    max_steps: int | None = None,
+    order: Order | None = None,
 ) -> Iterator[Batch]:
-    """The items in batches of `size`, in order; the last one may be smaller."""
+    """The items in batches of `size`, in order; the last one may be smaller.
+
+    While one batch is used, the system is asked for what comes next. With `buffers`, a batch that
+    nobody keeps is written over by a later one.
+    """
     if size < 1:
         raise MmfError(f"batch_size is {size}; expected 1 or more.")
-    for i in range(0, len(items), size):
-        yield fill(store, items[i : i + size], features, classes=classes, max_steps=max_steps)
+    items = Items.of(items)
+    order = order or Order.as_given(len(items))
+    features = {name: store.stored(name) for name in reading.features}
+    places = {name: f.positions(items.video_ids) for name, f in features.items()}
+    with ExitStack() as stack:
+        threads = reading.threads
+        pool = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else None
+        ahead = stack.enter_context(Ahead(features, places, order, batch_size=size))
+        for start in range(0, len(order.items), size):
+            ahead.reached(start)
+            numbers = order.items[start : start + size]
+            at = {name: found[numbers] for name, found in places.items()}
+            yield fill(store, items.take(numbers), reading, positions=at, pool=pool)
 
 
 def fill(
     store: "FeatureStore",
     items: Sequence[Item],
-    features: Sequence[str],
+    reading: Reading,
     *,
-    classes: int,
-    max_steps: int | None = None,
+    positions: Mapping[str, np.ndarray] | None = None,
+    pool: Executor | None = None,
 ) -> Batch:
-    """One batch of these very items."""
-    values, lengths = {}, {}
-    for feature in features:
-        values[feature], lengths[feature] = _read(store, items, feature, max_steps)
-    labels = np.zeros((len(items), classes), dtype=np.float32)
-    rated = np.ones((len(items), classes), dtype=bool)
-    for i, item in enumerate(items if classes else ()):
-        labels[i, list(item.labels)] = 1
-        if item.rated is not None:
-            rated[i] = False
-            rated[i, list(item.rated)] = True
-        rated[i, list(item.unrated)] = False
-    return Batch(items=tuple(items), values=values, lengths=lengths, labels=labels, rated=rated)
+    """One batch of these very items; `positions` of their videos by feature, where known."""
+    columns = Items.of(items)
+    values, lengths, reads = {}, {}, []
+    for name in reading.features:
+        feature = store.stored(name)
+        at = positions[name] if positions else feature.positions(columns.video_ids)
+        one = _Target.of(feature, feature.spans(columns, at), reading)
+        values[name], lengths[name] = one.values, one.lengths
+        by_disk = np.lexsort((one.spans[:, 1], one.spans[:, 0]))
+        parts = np.array_split(by_disk, reading.threads if pool else 1)
+        reads += [(one, part) for part in parts]
+    for _ in pool.map(_read, reads) if pool else map(_read, reads):
+        pass
+    labels, rated = columns.multi_hot(reading.classes)
+    return Batch(items=columns, values=values, lengths=lengths, labels=labels, rated=rated)
 
 
-def _read(
-    store: "FeatureStore", items: Sequence[Item], feature: str, max_steps: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-    stored = store.stored(feature)
-    spans = stored.spans(items)  # (B, 3): position of the video, first row, rows
-    lengths = spans[:, 2].astype(np.int32)
-    if max_steps is not None:
-        lengths = np.minimum(lengths, max_steps)
-    steps = max(1, int(lengths.max(initial=0)))
-    values = np.zeros((len(items), steps, *stored.spec.shape), dtype=stored.dtype)
-    for i in np.lexsort((spans[:, 1], spans[:, 0])):  # in the order of the disk
-        position, first, rows = (int(n) for n in spans[i])
-        if rows > lengths[i]:  # evenly spaced, each the middle of its share
-            every = np.empty((rows, *stored.spec.shape), dtype=stored.dtype)
-            stored.read_rows(position, first, every)
-            keep = ((np.arange(lengths[i]) + 0.5) * rows / lengths[i]).astype(np.int64)
-            values[i, : lengths[i]] = every[keep]
-        elif rows:
-            stored.read_rows(position, first, values[i, :rows])
-    return values, lengths
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Target:
+    """Where the rows of one feature go."""
+
+    feature: "StoredFeature"
+    spans: np.ndarray  # int64 (B, 3), see StoredFeature.spans
+    lengths: np.ndarray  # int32 (B,), rows to be kept of each
+    values: np.ndarray  # (B, T, *shape), undefined as yet
+    check: bool
+
+    @classmethod
+    def of(cls, feature: "StoredFeature", spans: np.ndarray, reading: Reading) -> "_Target":
+        lengths = spans[:, 2].astype(np.int32)
+        if reading.max_steps is not None:
+            lengths = np.minimum(lengths, reading.max_steps)
+        shape = (len(spans), max(1, int(lengths.max(initial=0))), *feature.spec.shape)
+        lend = reading.buffers.lend if reading.buffers else np.empty
+        values = lend(shape, feature.dtype)
+        return cls(
+            feature=feature, spans=spans, lengths=lengths, values=values, check=reading.check
+        )
+
+
+def _read(task: tuple[_Target, np.ndarray]) -> None:
+    """Fill the items numbered in `part`, and zero what they leave of their steps."""
+    one, part = task
+    steps = one.values.shape[1]
+    for i, n in zip(part.tolist(), one.lengths[part].tolist(), strict=True):
+        if n < steps:
+            one.values[i, n:] = 0
+    whole = one.lengths[part] == one.spans[part, 2]
+    one.feature.read_spans(one.spans[part[whole]], part[whole], one.values)
+    for i in part[~whole]:  # evenly spaced, each the middle of its share
+        position, first, rows = (int(n) for n in one.spans[i])
+        every = np.empty((rows, *one.feature.spec.shape), dtype=one.feature.dtype)
+        one.feature.read_rows(position, first, every)
+        n = one.lengths[i]
+        one.values[i, :n] = every[((np.arange(n) + 0.5) * rows / n).astype(np.int64)]
+    for i in part if one.check else ():
+        _check(one.feature, one.spans[i], one.values[i, : one.lengths[i]])
+
+
+def _check(feature: "StoredFeature", span: np.ndarray, values: np.ndarray) -> None:
+    position, rows = int(span[0]), int(feature.rows[span[0]]) if span[2] else 0
+    if not rows:
+        return
+    if len(values) != rows:
+        values = np.empty((rows, *feature.spec.shape), dtype=feature.dtype)
+        feature.read_rows(position, 0, values)
+    row = feature.outcomes.slice(position, 1)
+    if google_crc32c.value(values) != row["crc32c"][0].as_py():
+        raise MmfError(
+            f"the rows of video {row['video_id'][0].as_py()!r} of feature {feature.spec.name!r} "
+            "are not those that were committed: their crc32c differs. `mmf verify` says what else."
+        )

@@ -2,7 +2,8 @@
 
 Reading into memory that was touched before is twice as fast. A buffer is lent again once nobody
 refers to any part of it, which CPython's reference counts tell: a batch that is kept is never
-written over, and a loop that drops its batches runs in two or three of them.
+written over, and a loop that drops its batches runs in two or three of them. Arrays begin on a
+page: copying is up to twice as fast to there as to 16 bytes beside it.
 """
 
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 _ROUND = 1 << 20
+_PAGE = 4096
 
 
 def _plain(size_bytes: int) -> np.ndarray:
@@ -33,17 +35,18 @@ class Buffers:
         """An array of undefined values."""
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         free = [i for i in range(len(self._memory)) if self._references(i) == self._idle[i]]
-        fits = [i for i in free if self._memory[i].nbytes >= size]
+        fits = [i for i in free if self._memory[i].nbytes >= size + _PAGE]
         if fits:
             whole = self._memory[min(fits, key=lambda i: self._memory[i].nbytes)]
         else:
             if free:  # in the place of the largest that is too small
                 i = max(free, key=lambda i: self._memory[i].nbytes)
                 del self._memory[i], self._idle[i]
-            self._memory.append(self._allocate(-(-max(size, 1) // _ROUND) * _ROUND))
+            self._memory.append(self._allocate(-(-(size + _PAGE) // _ROUND) * _ROUND))
             self._idle.append(self._references(len(self._memory) - 1))
             whole = self._memory[-1]
-        return whole[:size].view(dtype).reshape(shape)
+        skip = -whole.ctypes.data % _PAGE
+        return whole[skip : skip + size].view(dtype).reshape(shape)
 
     def _references(self, i: int) -> int:
         whole = self._memory[i]

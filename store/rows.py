@@ -101,6 +101,13 @@ class Rows:
         """Ask the system to bring bytes of a slot into the page cache."""
         os.posix_fadvise(self._shard(slot).fd, offset, size, os.POSIX_FADV_WILLNEED)
 
+    def cached(self, slot: int, offset: int) -> bool:
+        """Whether a byte of a slot is in the page cache; reads nothing from the disk."""
+        try:
+            return os.preadv(self._shard(slot).fd, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+        except OSError:
+            return False  # not there, or a file system that cannot say
+
     def _read_all(self, shard: _Shard, target: np.ndarray, offset: int) -> None:
         try:
             read_into(shard.fd, target, offset)

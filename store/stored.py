@@ -1,22 +1,20 @@
 """One feature as it lies in the store: what became of each video, and its rows by arithmetic."""
 
-import os
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mmf import MmfError
 from mmf.store import layout
-from mmf.store.catalog import Item
 from mmf.store.feature import FeatureSpec, Track
+from mmf.store.items import Items
 from mmf.store.log import Log
-from mmf.store.slot import read_into
-
-_OPEN_SHARDS = 256  # file descriptors kept
+from mmf.store.rows import Rows
 
 
 class StoredFeature:
@@ -33,12 +31,8 @@ class StoredFeature:
         self.folder = root / layout.GROUP / self.array
         self.dtype = np.dtype(self.spec.dtype).newbyteorder("<")
         self._log = log
-        self._fds: OrderedDict[int, int] = OrderedDict()  # slot → open file
+        self.shards = Rows(self.folder, self.spec, self.geometry)
         self._outcomes: pa.Table | None = None
-
-    def __del__(self) -> None:
-        for fd in getattr(self, "_fds", {}).values():
-            os.close(fd)
 
     @property
     def outcomes(self) -> pa.Table:
@@ -52,10 +46,26 @@ class StoredFeature:
         self._index()
         return self._rows
 
+    @property
+    def slots(self) -> np.ndarray:
+        """The slot in which each video begins, (videos,)."""
+        self._index()
+        return self._slots
+
+    def positions(self, video_ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """Where videos stand in `outcomes`, int64; -1 where they do not."""
+        ids = self.outcomes["video_id"]
+        if not len(ids):
+            return np.full(len(video_ids), -1, dtype=np.int64)
+        found = pc.search_sorted(ids, video_ids).to_numpy(zero_copy_only=False).astype(np.int64)
+        np.minimum(found, len(ids) - 1, out=found)
+        same = pc.equal(pc.take(ids, found), video_ids).to_numpy(zero_copy_only=False)
+        return np.where(same, found, -1)
+
     def position(self, video_id: str) -> int | None:
         """Where the video stands in `outcomes`."""
-        self._index()
-        return self._positions.get(video_id)
+        found = int(self.positions(pa.array([video_id]))[0])
+        return None if found < 0 else found
 
     def metadata(self) -> bytes:
         """The Zarr metadata that describes the rows in the log."""
@@ -85,31 +95,58 @@ class StoredFeature:
     def read_rows(self, position: int, first: int, target: np.ndarray) -> None:
         """Fill `target` (n, *shape) with a video's stored rows from its row `first` on."""
         slots = [int(self._slots[position]), *self._more_slots.get(position, ())]
-        at, capacity = int(self._starts[position]) + first, self.geometry.slot_rows
-        while len(target):
-            n = min(len(target), capacity - at % capacity)
-            fd = self._open(slots[at // capacity])
-            try:
-                read_into(fd, target[:n], at % capacity * self.spec.row_bytes)
-            except EOFError as error:
-                raise MmfError(f"feature {self.spec.name!r} is damaged: {error}.") from None
-            at, target = at + n, target[n:]
+        self.shards.read(slots, int(self._starts[position]) + first, target)
 
-    def spans(self, items: Sequence[Item]) -> np.ndarray:
+    def read_spans(self, spans: np.ndarray, places: np.ndarray, target: np.ndarray) -> None:
+        """Fill `target[place, :rows]` for each of `spans`, as `spans` gives them."""
+        there = spans[:, 2] > 0
+        (position, first, rows), places = spans[there].T, places[there]
+        start = self._starts[position] + first
+        straight = (start + rows <= self.geometry.slot_rows) & self.shards.fast
+        pieces = np.stack([self._slots[position], start, rows, places], axis=1)
+        self.shards.read_many(pieces[straight], target)
+        for i in np.flatnonzero(~straight):
+            self.read_rows(int(position[i]), int(first[i]), target[places[i], : rows[i]])
+
+    def spans(self, items: Items, positions: np.ndarray) -> np.ndarray:
         """Int64 (B, 3): position of each item's video, its first row, its number of rows.
 
         An interval has the rows whose times lie in [start, end); where none does, the row that
-        was current at its start.
+        was current at its start. Position 0 and no rows where the video is not there.
         """
         spans = np.zeros((len(items), 3), dtype=np.int64)
-        for i, item in enumerate(items):
-            position = self.position(item.video_id)
-            if position is None:
-                continue
-            spans[i] = position, 0, self.rows[position]
-            if item.start is not None and item.end is not None and self.rows[position]:
-                spans[i, 1:] = self._interval(position, item.start, item.end)
+        there = np.flatnonzero(positions >= 0)
+        if not len(there):
+            return spans
+        spans[there, 0] = positions[there]
+        spans[there, 2] = self.rows[positions[there]]
+        if items.have_intervals:
+            for i in there:
+                item = items[int(i)]
+                if item.start is not None and item.end is not None and spans[i, 2]:
+                    spans[i, 1:] = self._interval(int(spans[i, 0]), item.start, item.end)
         return spans
+
+    def ranges(self, positions: np.ndarray, gap: int) -> Iterator[tuple[int, int, int]]:
+        """(slot, byte offset, bytes) of videos in their first slots, in the order of the disk.
+
+        Ranges closer than `gap` bytes are one.
+        """
+        if not self.shards.fast:
+            return
+        positions = positions[self.rows[positions] > 0]
+        slots, row = self._slots[positions], self.spec.row_bytes
+        offsets = self._starts[positions].astype(np.int64) * row
+        ends = np.minimum(
+            offsets + self._rows[positions].astype(np.int64) * row, self.geometry.slot_rows * row
+        )
+        by_place = np.lexsort((offsets, slots))
+        slots, offsets, ends = slots[by_place], offsets[by_place], ends[by_place]
+        apart = (slots[1:] != slots[:-1]) | (offsets[1:] > ends[:-1] + gap)
+        edges = [0, *(np.flatnonzero(apart) + 1).tolist(), len(slots)]
+        for a, b in pairwise(edges):
+            if a < b:
+                yield int(slots[a]), int(offsets[a]), int(ends[b - 1] - offsets[a])
 
     def _interval(self, position: int, start: float, end: float) -> tuple[int, int]:
         times = self.times(position)
@@ -125,24 +162,9 @@ class StoredFeature:
         if table is self._outcomes:
             return
         self._outcomes = table
-        self._rows = table["rows"].to_numpy()
-        self._slots = table["slot"].to_numpy()
-        self._starts = table["start"].to_numpy()
-        self._positions = {v: i for i, v in enumerate(table["video_id"].to_pylist())}
+        self._rows, self._slots, self._starts = (
+            pc.fill_null(table[c], 0).to_numpy() for c in ("rows", "slot", "start")
+        )
         more = table["more_slots"]
         split = np.flatnonzero(more.is_valid().to_numpy(zero_copy_only=False))
         self._more_slots = {int(i): more[int(i)].as_py() for i in split}
-
-    def _open(self, slot: int) -> int:
-        if slot not in self._fds:
-            path = self.folder / layout.shard_name(slot, self.spec)
-            try:
-                self._fds[slot] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                raise MmfError(
-                    f"the store has lost {str(path)!r}. Restore it from a copy."
-                ) from None
-            if len(self._fds) > _OPEN_SHARDS:
-                os.close(self._fds.popitem(last=False)[1])
-        self._fds.move_to_end(slot)
-        return self._fds[slot]
