@@ -5,7 +5,7 @@
     python benchmarks/chaos.py                     # the long form, some minutes
     python benchmarks/chaos.py --small             # every 13th point once, few kills: seconds
 
-Four trials, a line each, exit code 1 if any of them finds a fault:
+Five trials, a line each, exit code 1 if any of them finds a fault:
 
 points   exit 137 before and after every write (and in its middle), fsync, close, rename, link and
          unlink of a job of commits, and of a compaction, a purge and a gc
@@ -13,6 +13,7 @@ errno    ENOSPC, EIO and EROFS at every one of them: an OSError that names a fil
          blames a video, a store that reads, and the rerun completes
 racing   SIGKILLs of four writers at random moments
 reading  a reader while a writer appends
+flips    single bits turned anywhere in committed files: `verify` names each
 """
 
 import argparse
@@ -348,11 +349,31 @@ def trial_reading(folder: Path, *, reads: int) -> tuple[int, list[str]]:
     return count, found
 
 
+def trial_flips(folder: Path, *, flips: int) -> tuple[int, list[str]]:
+    root, rng, found = folder / "flips", random.Random(0), []
+    commits(root)
+    FeatureStore(root).snapshot()
+    compact(root, ["f"])
+    delete(root, [PURGED])
+    files = [p for p in sorted(root.rglob("*")) if p.is_file()]
+    if problems := verify(root):
+        return 0, [f"{p.path} {p.what}" for p in problems]
+    for _ in range(flips):
+        path = rng.choice(files)
+        whole = path.read_bytes()
+        at, bit = rng.randrange(len(whole)), rng.randrange(8)
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+        if str(path.relative_to(root)) not in {p.path for p in verify(root)}:
+            found.append(f"bit {bit} of byte {at} of {path.relative_to(root)} was not missed")
+        path.write_bytes(whole)
+    return flips, found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=["points", "errno", "racing", "reading"])
+    parser.add_argument("--only", choices=["points", "errno", "racing", "reading", "flips"])
     options = parser.parse_args()
     small, stride = options.small, 13 if options.small else 1  # 13: falls on every kind of call
     trials: dict[str, Callable[[Path], tuple[int, list[str]]]] = {
@@ -360,6 +381,7 @@ def main() -> int:
         "errno": lambda f: trial_errno(f, numbers=ERRNOS[:1] if small else ERRNOS, stride=stride),
         "racing": lambda f: trial_racing(f, kills=8 if small else 50, seed=options.seed),
         "reading": lambda f: trial_reading(f, reads=500 if small else 10_000),
+        "flips": lambda f: trial_flips(f, flips=60 if small else 200),
     }
     bad = 0
     for name, trial in trials.items():

@@ -68,10 +68,10 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
-def shuffled(seed: int, video_id: str) -> bytes:
+def shuffled(seed: int, video_id: str) -> int:
     """A key by which videos stand in no order at all, the same for the same seed."""
     text = f"{seed}\0{video_id}".encode("utf-8", "surrogateescape")
-    return hashlib.blake2b(text, digest_size=8).digest()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
 def json_bytes(value: Any) -> bytes:

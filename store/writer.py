@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from mmf.store.stored import StoredFeature
 
 
-COPY_BYTES = 256 << 20  # in one commit
+COPY_BYTES = 256 << 20  # in one commit …
+COPY_VIDEOS = 16_384  # … or so many, where they have few bytes
 
 
 class Writer:
@@ -144,13 +145,14 @@ class Writer:
         there = target.positions(ids)
         standing = np.append(log.ranks(target.outcomes), len(log.RANKED))  # -1: not there
         missing = np.flatnonzero(log.ranks(source.outcomes) < standing[there])
-        wanted = [(layout.shuffled(seed, ids[int(i)].as_py()), int(i)) for i in missing]
-        for _, position in sorted(wanted):
-            self.copy(target, source, position)
-            if self.bytes >= COPY_BYTES:
+        keys = (layout.shuffled(seed, ids[int(i)].as_py()) for i in missing)
+        order = np.argsort(np.fromiter(keys, np.uint64, len(missing)), kind="stable")
+        for position in missing[order]:
+            self.copy(target, source, int(position))
+            if self.bytes >= COPY_BYTES or len(self._rows) >= COPY_VIDEOS:
                 self.commit()
         self.commit()
-        return len(wanted)
+        return len(missing)
 
     def _catch_up(
         self, record: Path, rows: list[dict[str, Any]], touched: "dict[str, StoredFeature]"

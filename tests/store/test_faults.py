@@ -14,7 +14,7 @@ from mmf.store import layout
 CHAOS = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
 
 
-@pytest.mark.parametrize("trial", ["points", "errno", "racing", "reading"])
+@pytest.mark.parametrize("trial", ["points", "errno", "racing", "reading", "flips"])
 def test_no_fault_loses_doubles_or_tears_anything(trial):
     command = [sys.executable, str(CHAOS), "--small", "--only", trial]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
