@@ -331,7 +331,7 @@ def trial_reading(folder: Path, *, reads: int) -> tuple[int, list[str]]:
             time.sleep(0.01)
     try:
         store, count, versions = FeatureStore(root), 0, set()
-        while count < reads or len(versions) < 10:  # of what the writer brings meanwhile
+        while count < reads or (len(versions) < 10 and count < 20 * reads):  # as they come
             store.refresh()
             names = [v for v, s in store.state("f").items() if s == "done"]
             versions.add(len(names))
