@@ -96,11 +96,9 @@ def torch_libraries(device: torch.device) -> dict[str, str]:
     }
 
 
-class Imagenet(Backbone):
-    """Embedding of a frame by an ImageNet network: 512, 1280 or 2048 numbers, or a 7 × 7 grid."""
+class NetworkBackbone(Backbone):
+    """What an ImageNet network gives of images: its pooled embedding, or with `:grid` its map."""
 
-    modality: ClassVar[str] = "rgb"
-    default_signal: ClassVar[Signal] = Frames(resize=256, crop=SIDE)
     has_weights: ClassVar[bool] = True
     variants: ClassVar[tuple[str, ...]] = ("grid",)
 
@@ -114,17 +112,28 @@ class Imagenet(Backbone):
         width = self._network.width
         self.row_shape = (7, 7, width) if self._variant == "grid" else (width,)
 
-    @torch.inference_mode()
-    def rows(self, payloads: UInt8[np.ndarray, "B h w 3"]) -> Float32[np.ndarray, "B ..."]:
-        """Frames (B, 224, 224, 3) → (B, D), or (B, 7, 7, D) with `:grid`."""
-        images = torch.from_numpy(payloads).to(self._network.device).permute(0, 3, 1, 2)
-        maps = self._network.maps(images.float() / 255)
+    def embed(self, images: Float32[Tensor, "B 3 h w"]) -> Float32[np.ndarray, "B ..."]:
+        """Images in 0…1 → (B, D), or (B, 7, 7, D) with `:grid`."""
+        maps = self._network.maps(images)
         return pooled_or_grid(maps, self._variant).contiguous().cpu().numpy()
 
     def flops_per_row(self) -> float:
-        """Floating point operations of one frame; a multiply-add is two."""
+        """Floating point operations of one image; a multiply-add is two."""
         return self._network.flops_per_row()
 
     def libraries(self) -> dict[str, str]:
         """Versions of what computes the rows."""
         return torch_libraries(self._network.device)
+
+
+class Imagenet(NetworkBackbone):
+    """Embedding of a frame by an ImageNet network: 512, 1280 or 2048 numbers, or a 7 × 7 grid."""
+
+    modality: ClassVar[str] = "rgb"
+    default_signal: ClassVar[Signal] = Frames(resize=256, crop=SIDE)
+
+    @torch.inference_mode()
+    def rows(self, payloads: UInt8[np.ndarray, "B h w 3"]) -> Float32[np.ndarray, "B ..."]:
+        """Frames (B, 224, 224, 3) → (B, D), or (B, 7, 7, D) with `:grid`."""
+        images = torch.from_numpy(payloads).to(self._network.device).permute(0, 3, 1, 2)
+        return self.embed(images.float() / 255)

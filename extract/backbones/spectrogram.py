@@ -16,8 +16,7 @@ import torch
 from jaxtyping import Float32
 from torch.nn import functional
 
-from mmf.extract.backbones.contract import Backbone, Setup
-from mmf.extract.backbones.imagenet import SIDE, ImageNetwork, pooled_or_grid, torch_libraries
+from mmf.extract.backbones.imagenet import SIDE, NetworkBackbone
 from mmf.extract.backbones.logmel import LOG_OFFSET, log_mel
 from mmf.extract.signals import Signal, Waves
 
@@ -25,23 +24,11 @@ _SILENCE = math.log(LOG_OFFSET)
 _LOUD = math.log(10.0)
 
 
-class SpectrogramNetwork(Backbone):
+class SpectrogramNetwork(NetworkBackbone):
     """Embedding of a log-mel spectrogram by an ImageNet network: 512 numbers, or a 7 × 7 grid."""
 
     modality: ClassVar[str] = "audio"
     default_signal: ClassVar[Signal] = Waves()
-    has_weights: ClassVar[bool] = True
-    variants: ClassVar[tuple[str, ...]] = ("grid",)
-
-    def __init__(self, setup: Setup):
-        super().__init__(setup)
-        self._network = ImageNetwork(setup)
-        self._variant = setup.variant
-        self.batch, self.precision = self._network.batch, setup.precision
-        self.device = str(self._network.device)
-        self.weights, self.weights_path = self._network.weights, self._network.weights_path
-        width = self._network.width
-        self.row_shape = (7, 7, width) if self._variant == "grid" else (width,)
 
     @torch.inference_mode()
     def rows(self, payloads: Float32[np.ndarray, "B samples"]) -> Float32[np.ndarray, "B ..."]:
@@ -50,13 +37,4 @@ class SpectrogramNetwork(Backbone):
         upwards = np.ascontiguousarray(scaled.transpose(0, 2, 1)[:, ::-1], dtype=np.float32)
         image = torch.from_numpy(upwards).to(self._network.device)[:, None]
         image = functional.interpolate(image, (SIDE, SIDE), mode="bilinear", align_corners=False)
-        maps = self._network.maps(image.expand(-1, 3, -1, -1))
-        return pooled_or_grid(maps, self._variant).contiguous().cpu().numpy()
-
-    def flops_per_row(self) -> float:
-        """Floating point operations of one image; a multiply-add is two."""
-        return self._network.flops_per_row()
-
-    def libraries(self) -> dict[str, str]:
-        """Versions of what computes the rows."""
-        return torch_libraries(self._network.device)
+        return self.embed(image.expand(-1, 3, -1, -1))
