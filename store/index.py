@@ -50,7 +50,7 @@ def write(root: Path, index: Index) -> None:
     older = [p for p in folder.iterdir() if p.suffix in (".json", ".arrow")]
     part = root / "tmp" / f"{uuid.uuid4().hex}.part"
     arrays = _write_batches(part, index.tables)
-    with open(part, "rb") as file:
+    with layout.naming(part), open(part, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
         os.fsync(file.fileno())
     with pa.memory_map(str(part)) as mapped:
