@@ -30,11 +30,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from mmf import MmfError
 from mmf.store import FeatureSpec, FeatureStore, Outcome, Track
-from mmf.store import layout as layout_module
-from mmf.store import slot as slot_module
 from mmf.store.compact import compact
 from mmf.store.delete import delete
 from mmf.store.gc import collect
@@ -108,19 +107,22 @@ class Fault:
                 self._strike(path)
 
     def install(self) -> None:
-        for name in ("fsync", "link", "replace", "unlink", "mkdir"):
-            real = getattr(os, name)
-            setattr(os, name, self._wrapped(name, real))
-        for module in (layout_module, slot_module):
-            module.open = self._open
+        for name in ("fsync", "link", "replace", "unlink", "mkdir", "posix_fallocate", "ftruncate"):
+            setattr(os, name, self._wrapped(name, getattr(os, name)))
+        self._open_file, builtins.open = builtins.open, self._open
+        pa.OSFile = self._wrapped("write", pa.OSFile)
 
     def _wrapped(self, name: str, real: Callable) -> Callable:
-        return lambda *a, **k: self.call(
-            name, lambda: real(*a, **k), path=None if isinstance(a[0], int) else a[0]
-        )
+        def wrapped(first: object, *others: object, **named: object) -> object:
+            if name == "mkdir" and Path(str(first)).is_dir():
+                return real(first, *others, **named)  # says so, whatever the disk's state
+            path = None if isinstance(first, int) else first
+            return self.call(name, lambda: real(first, *others, **named), path=path)
+
+        return wrapped
 
     def _open(self, path, mode="r", *arguments, **named):
-        file = builtins.open(path, mode, *arguments, **named)  # noqa: SIM115
+        file = self._open_file(path, mode, *arguments, **named)
         return _File(file, self) if "x" in mode else file
 
 

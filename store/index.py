@@ -49,10 +49,11 @@ def write(root: Path, index: Index) -> None:
     number = max((int(p.stem) for p in folder.glob("*.json")), default=0)
     older = [p for p in folder.iterdir() if p.suffix in (".json", ".arrow")]
     part = root / "tmp" / f"{uuid.uuid4().hex}.part"
-    arrays = _write_batches(part, index.tables)
-    with layout.naming(part), open(part, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-        os.fsync(file.fileno())
+    with layout.naming(part):
+        arrays = _write_batches(part, index.tables)
+        with open(part, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+            os.fsync(file.fileno())
     with pa.memory_map(str(part)) as mapped:
         sums = [_crc32c(batch) for batch in _batches(mapped)]
     target = folder / f"{digest}.arrow"
