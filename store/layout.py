@@ -74,9 +74,12 @@ def shuffled(seed: int, video_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
-def json_bytes(value: Any) -> bytes:
-    """One way to write JSON, so that equal values are equal bytes."""
-    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
+    """One way to write JSON, so that equal values are equal bytes.
+
+    With `indent`, which takes 20 times as long, it is for people to read.
+    """
+    return (json.dumps(value, indent=indent, sort_keys=True) + "\n").encode()
 
 
 def sealed(value: Any) -> bytes:
@@ -202,13 +205,14 @@ def array_json(spec: FeatureSpec, geometry: Geometry, rows: int) -> bytes:
                 *(f"{spec.name}_{i}" for i in range(len(shape))),
             ],
             "attributes": attributes,
-        }
+        },
+        indent=1,
     )
 
 
 def group_json() -> bytes:
     """The Zarr v3 metadata of the group of all features."""
-    return json_bytes({"zarr_format": 3, "node_type": "group", "attributes": {}})
+    return json_bytes({"zarr_format": 3, "node_type": "group", "attributes": {}}, indent=1)
 
 
 def shard_name(slot: int, spec: FeatureSpec) -> str:

@@ -62,7 +62,7 @@ class Shard:
 
     name: str  # of the file, below the group: "rgb/c.0.0"
     size_bytes: int
-    sha256: str
+    crc32c: int  # of the whole file
 
 
 def write_record(
@@ -75,7 +75,7 @@ def write_record(
 
     `seen` are records that are there and that, as far as one knows, no other names.
     """
-    named = {s.name: [s.size_bytes, s.sha256] for s in shards}
+    named = {s.name: [s.size_bytes, s.crc32c] for s in shards}
     schema = SCHEMA.with_metadata(
         {
             "mmf.shards": json.dumps(named),
@@ -109,7 +109,7 @@ def read_record(path: Path) -> pa.Table:
 def shards_of(record: pa.Table) -> list[Shard]:
     """The shards that a record names."""
     named = json.loads(record.schema.metadata[b"mmf.shards"])
-    return [Shard(name=n, size_bytes=size, sha256=sha) for n, (size, sha) in named.items()]
+    return [Shard(name=n, size_bytes=size, crc32c=crc) for n, (size, crc) in named.items()]
 
 
 def seen_by(record: pa.Table) -> list[str]:

@@ -123,7 +123,7 @@ def _copy(
                 writer.append(rows)
     slot = place(writer, shard.parent, spec)
     name = f"{shard.parent.name}/{layout.shard_name(slot, spec)}"
-    return log.Shard(name=name, size_bytes=writer.size_bytes, sha256=writer.sha256)
+    return log.Shard(name=name, size_bytes=writer.size_bytes, crc32c=writer.crc32c)
 
 
 def _moved(row: dict[str, Any], moved: Mapping[tuple[str, int], int]) -> dict[str, Any]:

@@ -224,5 +224,5 @@ class Writer:
         for writer in writers:
             slot = place(writer, stored.folder, stored.spec)
             name = f"{stored.array}/{layout.shard_name(slot, stored.spec)}"
-            shards.append(log.Shard(name=name, size_bytes=writer.size_bytes, sha256=writer.sha256))
+            shards.append(log.Shard(name=name, size_bytes=writer.size_bytes, crc32c=writer.crc32c))
         return shards
