@@ -4,8 +4,10 @@ A feature describes itself: the spec alone says what a row is, how it was made a
 codes become numbers.
 """
 
+import functools
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -112,9 +114,11 @@ class FeatureSpec:
             raise MmfError(
                 f"feature {self.name!r} has rows of shape {self.shape}; got {values.shape[1:]}."
             )
+        if values.dtype == np.uint8 and self.dtype == "uint8":
+            return np.ascontiguousarray(values)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise MmfError(f"feature {self.name!r}: the rows hold NaN or infinity.")
-        if self.dtype == "uint8" and values.dtype != np.uint8:
+        if self.dtype == "uint8":
             low, high = self.quantisation or YOUTUBE8M_RANGE
             # truncation, so that codes survive the round trip through `decode`
             codes = np.floor((values.astype(np.float64) - low) * 255 / (high - low))
@@ -171,10 +175,19 @@ class Track:
                 f"{times.shape}; expected one time per row."
             )
         # in this order, finite ends make all of them finite
-        if len(times) and not (
-            np.isfinite(times[0]) and np.isfinite(times[-1]) and (times[1:] >= times[:-1]).all()
-        ):
+        in_order = self.regular[1] >= 0 if self.regular else (times[1:] >= times[:-1]).all()
+        if len(times) and not (in_order and math.isfinite(times[0]) and math.isfinite(times[-1])):
             raise MmfError(f"video {self.video_id!r}: times must be finite and must not decrease.")
+
+    @functools.cached_property
+    def regular(self) -> tuple[float, float] | None:
+        """(t0, dt) that give exactly these times as t0 + i dt; None where none does."""
+        times = self.times
+        if len(times) == 0:
+            return 0.0, 0.0
+        t0 = float(times[0])
+        dt = float(times[1]) - t0 if len(times) > 1 else 0.0
+        return (t0, dt) if (t0 + np.arange(len(times)) * dt == times).all() else None
 
     def __len__(self) -> int:
         return len(self.times)

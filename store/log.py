@@ -318,15 +318,6 @@ def _standing(row: pa.Table, records: Sequence[str]) -> tuple[int, int, str]:
     return RANKED.index(status), -attempts, records[record]
 
 
-def regular(times: np.ndarray) -> tuple[float, float] | None:
-    """(t0, dt) that give exactly these times as t0 + i dt; None where none does."""
-    if len(times) == 0:
-        return 0.0, 0.0
-    t0 = float(times[0])
-    dt = float(times[1] - times[0]) if len(times) > 1 else 0.0
-    return (t0, dt) if np.array_equal(t0 + np.arange(len(times)) * dt, times) else None
-
-
 def _light_schema() -> pa.Schema:
     fields = [f for f in SCHEMA if f.name != "times"]
     return pa.schema([*fields, ("record", pa.uint32()), ("record_row", pa.uint32())])

@@ -50,15 +50,17 @@ class Writer:
         """Seconds since the bucket was begun."""
         return time.monotonic() - self._since
 
-    def put(self, feature: str, track: Track, *, media: Media | None = None) -> None:
-        """Add the rows that one video has of a feature.
+    def put(
+        self, feature: str, track: Track, *, media: Media | None = None, attempts: int = 1
+    ) -> int:
+        """Add the rows that one video has of a feature; returns the crc32c of what is stored.
 
         Raises MmfError where they do not fit the feature (shape, not finite, out of range).
         """
         stored = self._home(feature)
         rows = stored.spec.encode(track.values)
         writers, start = self._append(stored, rows)
-        regular = log.regular(track.times)
+        regular, crc32c = track.regular, int(google_crc32c.value(rows))
         self._add(
             feature,
             track.video_id,
@@ -67,11 +69,13 @@ class Writer:
             writers,
             start=start,
             rows=len(rows),
-            crc32c=google_crc32c.value(rows),
+            crc32c=crc32c,
+            attempts=attempts,
             t0=regular[0] if regular else None,
             dt=regular[1] if regular else None,
             times=None if regular else track.times,
         )
+        return crc32c
 
     def mark(self, feature: str, outcome: Outcome) -> None:
         """Add that one video has no rows of a feature, and why."""

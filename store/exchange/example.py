@@ -17,6 +17,7 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
 from mmf import MmfError
+from mmf.store.exchange.outline import outline
 
 USUAL_WIDTHS = (1024, 128)  # YouTube-8M's rgb and audio, in bytes
 
@@ -69,19 +70,18 @@ class Example:
     """A SequenceExample; an Example is one without feature lists, its features the context."""
 
     context: Mapping[str, Any]  # key → Feature
-    lists: Mapping[str, bytes]  # key → a serialised FeatureList
+    lists: Mapping[str, bytes | memoryview]  # key → a serialised FeatureList
 
     def value(self, key: str) -> list[bytes] | np.ndarray | None:
         """A feature of the context: bytes, float32 or int64; None if it is not there."""
         feature = self.context.get(key)
-        kind = feature.WhichOneof("kind") if feature is not None else None
-        if feature is None or kind is None:
+        if feature is None or (kind := feature.WhichOneof("kind")) is None:
             return None
         if kind == "bytes_list":
             return list(feature.bytes_list.value)
         if kind == "float_list":
-            return np.array(feature.float_list.value, dtype=np.float32)
-        return np.array(feature.int64_list.value, dtype=np.int64)
+            return np.array(list(feature.float_list.value), dtype=np.float32)
+        return np.array(list(feature.int64_list.value), dtype=np.int64)
 
     def rows(self, key: str) -> np.ndarray | None:
         """A feature list as an array (T, D): uint8, float32 or int64; None if it is not there.
@@ -93,23 +93,27 @@ class Example:
             return None
         for width in USUAL_WIDTHS:
             prefix = row_prefix(width)
-            if data.startswith(prefix) and len(data) % (len(prefix) + width) == 0:
-                table = np.frombuffer(data, np.uint8).reshape(-1, len(prefix) + width)
+            begins, step = bytes(data[: len(prefix)]), len(prefix) + width
+            if begins == prefix and len(data) % step == 0:
+                table = np.frombuffer(data, np.uint8).reshape(-1, step)
                 if (table[:, : len(prefix)] == np.frombuffer(prefix, np.uint8)).all():
                     return table[:, len(prefix) :]
-        return parse_rows(key, data)
+        return parse_rows(key, bytes(data))
 
 
 def parse(data: bytes) -> Example:
     """Read the bytes of a SequenceExample or an Example; MmfError where they are neither."""
+    parts = outline(data)
     try:
-        read = _CLASS["SequenceExample"].FromString(data)
+        if parts:
+            context, lists = _CLASS["Features"].FromString(parts[0]), parts[1]
+        else:
+            read = _CLASS["SequenceExample"].FromString(data)
+            context = read.context
+            lists = {e.key: e.value for e in read.feature_lists.feature_list}
     except message.DecodeError as error:
         raise MmfError(f"the record is no Example and no SequenceExample: {error}.") from None
-    return Example(
-        context={e.key: e.value for e in read.context.feature},
-        lists={e.key: e.value for e in read.feature_lists.feature_list},
-    )
+    return Example(context={e.key: e.value for e in context.feature}, lists=lists)
 
 
 def parse_rows(key: str, data: bytes) -> np.ndarray:

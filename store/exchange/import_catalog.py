@@ -1,7 +1,8 @@
 """What an import tells the catalog: labels, segments, splits, partitions and shards.
 
 Tables of the catalog are replaced as a whole, so what many files say is gathered and merged now
-and then. Partitions and shards come last: a video that has them has its labels, too.
+and then. Partitions and shards come last: a video that has them has its labels, too. Files are
+taken in in their order, and of a video that several have, what the first says stands.
 """
 
 import csv
@@ -27,21 +28,24 @@ _VIDEOS = pa.schema(
         ("labels", pa.list_(pa.int32())),  # null: not labelled
         ("partition", pa.string()),
         ("shard", pa.string()),
-        ("digest", pa.uint32()),
+        ("digest", pa.uint32()),  # of the rows
+        ("file", pa.uint32()),  # the record's place: number of the file …
+        ("offset", pa.uint64()),  # … and byte
     ]
 )
+_PLACES = ["video_id", "digest", "file", "offset"]
 
 
 @dataclass(kw_only=True)
 class Pending:
     """What one file says of its videos and segments, on its way from a worker."""
 
-    videos: list[tuple[str, tuple[int, ...] | None, int]] = field(default_factory=list)
+    videos: list[tuple[str, tuple[int, ...] | None, int, int]] = field(default_factory=list)
     segments: list[tuple[str, float, float, list[int], list[int]]] = field(default_factory=list)
 
-    def add(self, video: Video) -> None:
-        """Take in one record."""
-        self.videos.append((video.video_id, video.labels, video.digest))
+    def add(self, video: Video, offset: int, digest: int) -> None:
+        """Take in the record at an offset, whose rows have this digest."""
+        self.videos.append((video.video_id, video.labels, offset, digest))
         for (start, end), rated in video.segments.items():
             positive = sorted(c for c, there in rated.items() if there)
             self.segments.append((video.video_id, start, end, positive, sorted(rated)))
@@ -56,7 +60,8 @@ class ImportCatalog:
         self._names = names
         self._fresh: list[pa.Table] = []
         self._segments: list[pa.Table] = []
-        self._digests: list[pa.Table] = [_VIDEOS.empty_table().select(["video_id", "digest"])]
+        self._places: list[pa.Table] = [_VIDEOS.empty_table().select(_PLACES)]
+        self._written = 1  # how many of them are of files that were written
         self._flushed, self._took = time.monotonic(), 0.0
 
     def known(self) -> pa.ChunkedArray:
@@ -66,17 +71,18 @@ class ImportCatalog:
             return pa.chunked_array([], pa.string())
         return table.filter(pc.is_valid(table["shard"]))["video_id"]
 
-    def add(self, path: Path, pending: Pending) -> None:
+    def add(self, number: int, path: Path, pending: Pending) -> None:
         """Take in what one file says; now and then, write it."""
         if not pending.videos:
             return
-        ids, labels, digests = zip(*pending.videos, strict=True)
+        ids, labels, offsets, digests = zip(*pending.videos, strict=True)
         n = len(ids)
-        columns = [ids, labels, [partition(path)] * n, [path.stem] * n, digests]
+        shard = [partition(path)] * n, [path.stem] * n
+        columns = [ids, labels, *shard, digests, [number] * n, offsets]
         arrays = [pa.array(c, f.type) for c, f in zip(columns, _VIDEOS, strict=True)]
         table = pa.table(arrays, schema=_VIDEOS)
         self._fresh.append(table)
-        self._digests.append(table.select(["video_id", "digest"]))
+        self._places.append(table.select(_PLACES))
         if pending.segments:
             ids, starts, ends, positive, rated = zip(*pending.segments, strict=True)
             columns = [ids, starts, ends, positive, [[]] * len(ids), rated]
@@ -90,7 +96,9 @@ class ImportCatalog:
         if not self._fresh:
             return
         begun = time.monotonic()
+        written = pa.concat_tables(self._places[: self._written])["video_id"]
         table = pa.concat_tables(self._fresh)
+        table = table.filter(pc.invert(pc.is_in(table["video_id"], written)))
         labelled = table.filter(pc.is_valid(table["labels"]))
         if len(labelled):
             self._label(self._label_set, _whole(labelled))
@@ -103,17 +111,27 @@ class ImportCatalog:
                 self._store.catalog.add_split_rows(self._label_set, rows)
         self._store.catalog.add_video_rows(table.select(["video_id", "partition", "shard"]))
         self._fresh, self._segments = [], []
+        self._written = len(self._places)
         self._flushed = time.monotonic()
         self._took = self._flushed - begun
 
     def repeated(self) -> tuple[int, list[str]]:
         """How many records repeat a video of this run, and the videos whose rows then differ."""
-        table = pa.concat_tables(self._digests)
+        table = pa.concat_tables(self._places)
         of = table.group_by("video_id").aggregate(
             [("digest", "count"), ("digest", "count_distinct")]
         )
         differ = of.filter(pc.greater(of["digest_count_distinct"], 1))["video_id"]
         return len(table) - len(of), sorted(differ.to_pylist())
+
+    def firsts(self, video_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """File and offset of the first record in this run of each of these videos."""
+        table = pa.concat_tables(self._places)
+        table = table.filter(pc.is_in(table["video_id"], pa.array(video_ids, pa.string())))
+        found: dict[str, tuple[int, int]] = {}
+        for row in table.to_pylist():
+            found.setdefault(row["video_id"], (row["file"], row["offset"]))
+        return found
 
     def _label(self, name: str, rows: pa.Table) -> None:
         used = [pc.max(pc.list_flatten(rows[c])).as_py() for c in ("labels", "rated")]

@@ -34,15 +34,17 @@ def masked_crc32c(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def read_records(path: Path, *, skip: Collection[int] = ()) -> Iterator[Record]:
+def read_records(path: Path, *, skip: Collection[int] = (), start: int = 0) -> Iterator[Record]:
     """Every record of a file but those at the offsets in `skip`, a damaged one with its reason.
+
+    `start` is the offset of the first of them.
 
     After wrong data the next record is where the length says. After a wrong length nothing is: the
     rest of the file is given up, and the record's message says how much that is.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        offset = 0
+        offset = file.seek(start)
         while offset < size:
             head = file.read(_HEAD.size)
             if len(head) < _HEAD.size:

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import google_crc32c
 import numpy as np
 
 from mmf import MmfError
 from mmf.store.exchange import example as wire
 from mmf.store.feature import FeatureSpec, Track
+from mmf.store.reader import FeatureStore
 
 RECIPE = {"backbone": "youtube8m"}
 ID_KEYS = ("id", "video_id", "example/id", "clip/media_id", "clip/data_path")
@@ -25,6 +25,9 @@ LABEL_KEYS = ("labels", "clip/label/index")
 FRAME_KEYS = {"rgb": ("rgb", "RGB/feature/floats"), "audio": ("audio", "AUDIO/feature/floats")}
 VIDEO_KEYS = ("mean_rgb", "mean_audio")
 MAX_LABEL = 1 << 20
+SEGMENT_KEYS = tuple(f"segment_{k}" for k in ("start_times", "end_times", "labels", "scores"))
+_SECONDS = np.arange(1024, dtype=np.float64)
+_SECONDS.flags.writeable = False
 
 Interval = tuple[float, float]
 
@@ -37,7 +40,6 @@ class Video:
     labels: tuple[int, ...] | None = None  # None: not labelled
     segments: Mapping[Interval, Mapping[int, bool]] = field(default_factory=dict)
     video_id: str
-    digest: int = 0  # of the rows; equal rows have equal digests
 
 
 def feature_spec(name: str, width: int) -> FeatureSpec:
@@ -51,6 +53,12 @@ def feature_spec(name: str, width: int) -> FeatureSpec:
         rate=1.0 if frames else None,
         recipe=RECIPE,
     )
+
+
+def features_of(store: FeatureStore) -> list[str]:
+    """The features of a store that hold YouTube-8M's rows, what tells most of the store first."""
+    names = ("rgb", "mean_rgb", "audio", "mean_audio")
+    return [f for f in names if f in store.features and store.features[f].recipe == RECIPE]
 
 
 def read_video(data: bytes) -> Video:
@@ -72,15 +80,11 @@ def read_video(data: bytes) -> Video:
     if not tracks:
         held = ", ".join([*example.context, *example.lists]) or "nothing"
         raise MmfError(f"video {video!r} has no rgb, audio, mean_rgb or mean_audio; it has {held}.")
-    digest = 0
-    for rows_bytes in example.lists.values() or [data]:
-        digest = google_crc32c.extend(digest, rows_bytes)
     return Video(
         video_id=video,
         tracks=tracks,
         labels=_labels(example),
         segments=_segments(example),
-        digest=digest,
     )
 
 
@@ -122,7 +126,7 @@ def _times(example: wire.Example, key: str, rows: int) -> np.ndarray:
             if stamps.shape != (rows, 1) or stamps.dtype != np.int64:
                 raise MmfError(f"{key!r} has {rows} rows and timestamps of shape {stamps.shape}.")
             return stamps[:, 0] / 1e6
-    return np.arange(rows, dtype=np.float64)
+    return _SECONDS[:rows] if rows <= len(_SECONDS) else np.arange(rows, dtype=np.float64)
 
 
 def _labels(example: wire.Example) -> tuple[int, ...] | None:
@@ -134,20 +138,21 @@ def _labels(example: wire.Example) -> tuple[int, ...] | None:
 
 
 def _checked(labels: np.ndarray) -> tuple[int, ...]:
-    if len(labels) and not (labels.min() >= 0 and labels.max() <= MAX_LABEL):
-        raise MmfError(f"labels {labels.min()} to {labels.max()}; expected 0 to {MAX_LABEL}.")
-    return tuple(labels.tolist())
+    found = tuple(labels.tolist())
+    if found and not (min(found) >= 0 and max(found) <= MAX_LABEL):
+        raise MmfError(f"labels {min(found)} to {max(found)}; expected 0 to {MAX_LABEL}.")
+    return found
 
 
 def _segments(example: wire.Example) -> dict[Interval, dict[int, bool]]:
     """What is rated in each segment: class → whether it is there."""
-    keys = [f"segment_{k}" for k in ("start_times", "end_times", "labels", "scores")]
-    columns = [example.value(k) for k in keys]
+    columns = [example.value(k) for k in SEGMENT_KEYS]
     found = [c for c in columns if isinstance(c, np.ndarray)]
     if not found:
         return {}
-    if len({len(c) for c in found}) != 1 or len(found) != len(keys):
-        raise MmfError(f"{', '.join(keys)}: expected all four, with as many values in each.")
+    if len({len(c) for c in found}) != 1 or len(found) != len(SEGMENT_KEYS):
+        needed = ", ".join(SEGMENT_KEYS)
+        raise MmfError(f"{needed}: expected all four, with as many values in each.")
     starts, ends, labels, scores = found
     if (starts >= ends).any():
         raise MmfError("a segment ends before it starts.")

@@ -134,7 +134,7 @@ def test_rows_of_unequal_width_or_with_nan_are_a_failure_of_their_video(store, t
 
 
 def test_a_list_of_rows_of_different_kinds_is_refused():
-    feature_list = example.parse(youtube8m.write_video(video("x"))).lists["rgb"]
+    feature_list = bytes(example.parse(youtube8m.write_video(video("x"))).lists["rgb"])
     ragged = feature_list + example.row_prefix(7) + bytes(7)
     with pytest.raises(MmfError, match="'rgb' has rows of 7 to 1024 values"):
         example.parse_rows("rgb", ragged)
@@ -302,11 +302,11 @@ def test_a_second_run_reads_no_record_again(store, shards, monkeypatch):
 KILLED = """
 import os, sys
 from mmf.store import FeatureStore
-from mmf.store.exchange import import_catalog, youtube8m_import
+from mmf.store.exchange import import_catalog, import_file, youtube8m_import
 from mmf.store.writer import Writer
 
 where, source, store = sys.argv[1], sys.argv[2], FeatureStore.create(sys.argv[3])
-youtube8m_import.BUCKET_VIDEOS, calls = 2, []
+import_file.BUCKET_VIDEOS, calls = 2, []
 cls, name = {"rows": (Writer, "commit"), "catalog": (import_catalog.ImportCatalog, "flush"),
              "labels": (type(store.catalog), "add_video_rows")}[where]
 old = getattr(cls, name)
