@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mmf.store import FeatureSpec, FeatureStore, index, layout, log
+from mmf.store import FeatureSpec, FeatureStore, index, log
+from mmf.store.files import sync_folder
 from mmf.store.order import order
 
 FEATURES = {"rgb": 1024, "audio": 128}
@@ -28,14 +29,14 @@ def prepare(root: Path, videos: int) -> None:
     store = FeatureStore.create(root)
     for name, dim in FEATURES.items():
         store.create_feature(FeatureSpec(name=name, modality=name, shape=(dim,), dtype="uint8"))
-    record = log.write_record(root, [], [])
+    record = log.write_record(store.files, [], [])
     rng = np.random.default_rng(0)
     rows = rng.integers(120, 301, videos).astype(np.uint32)
     number = np.arange(videos)
     ids = pa.array(np.char.add("yt8m-", np.char.zfill(number.astype("U7"), 7)))
     slot, inside = number // VIDEOS_PER_SLOT, np.cumsum(rows) - rows
     start = inside - inside[slot * VIDEOS_PER_SLOT]
-    schema = log.Log(root).visible("none").schema
+    schema = log.Log(store.files).visible("none").schema
     columns = {
         **{f.name: pa.nulls(videos, f.type) for f in schema},
         "video_id": ids,
@@ -49,8 +50,8 @@ def prepare(root: Path, videos: int) -> None:
     table = pa.table(columns).cast(schema)
     tables = dict.fromkeys(FEATURES, table)
     ends = {name: log.last_end(table) for name in FEATURES}
-    index.write(root, index.Index(records=[record.name], tables=tables, ends=ends))
-    layout.sync_folder(root)
+    index.write(store.files, index.Index(records=[record.name], tables=tables, ends=ends))
+    sync_folder(root)
 
 
 def measure(root: Path) -> dict[str, float]:

@@ -37,7 +37,8 @@ class Ahead:
         step = _BATCHES * batch_size
         few = np.arange(step, len(order.items) + step, step)
         self._ends = np.minimum(order.ends if len(order.ends) > 1 else few, len(order.items))
-        self._reached = 0
+        self._reached = self._asked = 0
+        self._far = any(feature.shards.far for feature in features.values())
         self._news = threading.Condition()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="mmf-ahead")
@@ -49,14 +50,17 @@ class Ahead:
     def __exit__(self, *_: Any) -> None:
         with self._news:
             self._stopped = True
-            self._news.notify()
+            self._news.notify_all()
         self._thread.join()
 
     def reached(self, item: int) -> None:
         """Say that the item of this number in the order is read now."""
         with self._news:
             self._reached = item
-            self._news.notify()
+            self._news.notify_all()
+            # bytes that are asked for item by item cost a request each
+            while self._far and self._asked <= item and self._thread.is_alive():
+                self._news.wait(1.0)
 
     def _run(self) -> None:
         begin = 0
@@ -70,6 +74,8 @@ class Ahead:
                         return
                     self._try(feature.shards.advise, slot, offset, size)
             with self._news:  # the next unit once this one is begun
+                self._asked = end
+                self._news.notify_all()
                 while not self._stopped and self._reached < begin:
                     self._news.wait()
             begin = end

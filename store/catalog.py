@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmf import MmfError, unknown
-from mmf.store import denied, head, layout
+from mmf.store import denied, head
+from mmf.store.files import Files, current, digest
 from mmf.store.log import table_bytes
 
 LABELS = pa.schema(
@@ -58,8 +59,8 @@ class Item:
 class Catalog:
     """The tables of one store, read as they are asked for and replaced as a whole."""
 
-    def __init__(self, root: Path, *, pinned: Mapping[str, Any] | None = None):
-        self._root = root
+    def __init__(self, files: Files, *, pinned: Mapping[str, Any] | None = None):
+        self._files = files
         self._pinned = pinned  # by a snapshot: what stands, by kind and name
 
     @property
@@ -214,19 +215,19 @@ class Catalog:
     def _current(self, kind: str, name: str) -> tuple[int, Any]:
         if self._pinned is not None:
             return 0, self._pinned.get(f"{kind}/{name}")
-        return layout.current(self._root / "catalog" / kind / name)
+        return current(self._files.root / "catalog" / kind / name)
 
     def _names(self, kind: str) -> tuple[str, ...]:
         if self._pinned is not None:
             named = (key.partition("/") for key in self._pinned)
             return tuple(sorted(name for of, _, name in named if of == kind))
-        folder = self._root / "catalog" / kind
+        folder = self._files.root / "catalog" / kind
         return tuple(sorted(p.name for p in folder.iterdir())) if folder.is_dir() else ()
 
     def _read(
         self, kind: str, name: str, schema: pa.Schema | None
     ) -> tuple[pa.Table, dict[str, Any]]:
-        folder = self._root / "catalog" / kind / name
+        folder = self._files.root / "catalog" / kind / name
         if name not in self._names(kind):
             what = {"labels": "label set", "splits": "split", "videos": "table"}[kind]
             raise unknown(what, name, self._names(kind))
@@ -236,7 +237,7 @@ class Catalog:
         table = pq.read_table(folder / value["file"], page_checksum_verification=True)
         if kind == "labels" and "rated" not in table.column_names:
             table = table.append_column("rated", pa.nulls(len(table), pa.list_(pa.int32())))
-        deleted = denied.read(self._root)
+        deleted = denied.read(self._files)
         if value.get("denied", 0) != deleted.number:
             table = deleted.without(table)
         return table, value["about"]
@@ -250,27 +251,27 @@ class Catalog:
             raise MmfError(f"{kind} cannot be called {name!r}: expected a name without '/'.")
         if self._pinned is not None:
             raise MmfError("a store that is open at a snapshot takes no labels or splits.")
-        folder = self._root / "catalog" / kind / name
+        folder = self._files.root / "catalog" / kind / name
         folder.mkdir(parents=True, exist_ok=True)
         while True:
-            number, _ = layout.current(folder)
+            number, _ = current(folder)
             table, about = self._read(kind, name, schema)
             table, about = merge(table, about)
-            deleted = denied.read(self._root)
+            deleted = denied.read(self._files)
             table = deleted.without(table)
-            value = {"file": put_table(self._root, folder, table), "about": about}
+            value = {"file": put_table(self._files, folder, table), "about": about}
             value |= {"rows": len(table), "denied": deleted.number}
-            if layout.publish(folder, self._root / "tmp", value, after=number):
-                head.note(self._root)
+            if self._files.publish(folder, value, after=number):
+                head.note(self._files)
                 return
 
 
-def put_table(root: Path, folder: Path, table: pa.Table) -> str:
+def put_table(files: Files, folder: Path, table: pa.Table) -> str:
     """Write a table into its folder, under the name that its digest gives."""
     data = table_bytes(table)
-    target = folder / f"{layout.digest(data)}.parquet"
-    part = layout.write_new(root / "tmp", data)
-    if not layout.place(part, target):
+    target = folder / f"{digest(data)}.parquet"
+    part = files.write_new(data)
+    if not files.place(part, target):
         part.unlink()
     return target.name
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmf.store import head, layout
+from mmf.store.files import current
 from mmf.store.reader import FeatureStore
 
 
@@ -42,22 +43,19 @@ def compact(
 
 def _compact(store: FeatureStore, feature: str, seed: int) -> Compacted | None:
     store.writer().absorb(feature)
-    number, value = layout.current(store.path / "features" / feature)
+    files = store.files
+    number, value = current(files.root / "features" / feature)
     source = store.stored(feature)
-    array = layout.new_array(store.path, feature)
-    metadata = layout.array_json(source.spec, source.geometry, 0)
-    layout.put(store.path / "tmp", store.path / layout.GROUP / array / "zarr.json", metadata)
+    array = layout.new_array(files, feature, source.spec, source.geometry)
     target = store.array_of(feature, array)
     writer = store.writer()
     while writer.copy_missing(target, source, seed):
         store.refresh()
     before = [*value.get("before", ()), source.array]
     value = {**value, "array": array, "before": before}
-    if not layout.publish(
-        store.path / "features" / feature, store.path / "tmp", value, after=number
-    ):
+    if not files.publish(files.root / "features" / feature, value, after=number):
         return None  # somebody else has begun or compacted it: ours is what `gc` removes
-    head.note(store.path)
+    head.note(files)
     store.refresh()
     store.writer().absorb(feature)
     return Compacted(feature=feature, array=array, videos=len(store.stored(feature).outcomes))

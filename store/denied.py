@@ -8,12 +8,12 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from mmf.store import head, layout
+from mmf.store import head
+from mmf.store.files import Files, read_sealed
 
 FOLDER = "denied"
 
@@ -46,30 +46,30 @@ class Denied:
         return hashlib.blake2b(data, key=key, digest_size=16).hexdigest()
 
 
-def read(root: Path, known: Denied = Denied()) -> Denied:
+def read(files: Files, known: Denied = Denied()) -> Denied:
     """The denylist that stands; `known` if that is the one."""
-    folder = root / FOLDER
+    folder = files.root / FOLDER
     newest = max(folder.glob("*.json"), default=None) if folder.is_dir() else None
     if newest is None or int(newest.stem) == known.number:
         return known
     try:
-        value = layout.read_sealed(newest)
+        value = read_sealed(newest)
     except FileNotFoundError:  # another one has just taken its place
-        return read(root, known)
+        return read(files, known)
     return Denied(number=int(newest.stem), salt=value["salt"], hashes=value["hashes"])
 
 
-def deny(root: Path, video_ids: Iterable[str], *, purge: bool) -> Denied:
+def deny(files: Files, video_ids: Iterable[str], *, purge: bool) -> Denied:
     """Add videos to the denylist; with `purge`, nothing of them may stay."""
     ids = list(video_ids)
     while True:
-        old = read(root)
+        old = read(files)
         grown = Denied(salt=old.salt or os.urandom(16).hex(), hashes={**old.hashes})
         fresh = {grown._hash(v): purge or old.purged(v) for v in ids}
         hashes = {**old.hashes, **fresh}
         if hashes == old.hashes:
             return old
         value = {"salt": grown.salt, "hashes": hashes}
-        if layout.publish(root / FOLDER, root / "tmp", value, after=old.number):
-            head.note(root)
-            return read(root)
+        if files.publish(files.root / FOLDER, value, after=old.number):
+            head.note(files)
+            return read(files)

@@ -4,7 +4,6 @@ Readers that have the store open, and writers whose commit is on its way, are no
 period is for them.
 """
 
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 
 from mmf.store import head, index, layout, log
 from mmf.store import snapshot as snapshots
+from mmf.store.files import Files, current
 from mmf.store.reader import FeatureStore
 from mmf.store.rewrite import named_shards, rewrite, sweep
 
@@ -42,46 +42,48 @@ def collect(
         for feature in store.features:  # what a late writer left in an old array
             store.writer().absorb(feature)
     limit = time.time() - grace_seconds
-    found = [one for one in _found(store.path) if one.since <= limit]
+    found = [one for one in _found(store.files) if one.since <= limit]
     if not dry_run:
-        _remove(store.path, [one.path for one in found])
+        _remove(store.files, [one.path for one in found])
     return found
 
 
-def _found(root: Path) -> Iterator[Garbage]:
-    pinned = [snapshots.read(root, name) for name in snapshots.listed(root)]
-    current = {p.name: layout.current(p)[1] for p in sorted((root / "features").iterdir())}
-    arrays = {value["array"] for value in current.values() if value is not None}
+def _found(files: Files) -> Iterator[Garbage]:
+    pinned = [snapshots.read(files, name) for name in snapshots.listed(files)]
+    standing = [current(p)[1] for p in sorted((files.root / "features").iterdir())]
+    arrays = {value["array"] for value in standing if value is not None}
     arrays.update(f["array"] for value in pinned for f in value["features"].values())
-    for part in sorted((root / "tmp").iterdir()):
-        yield _garbage(part, "was left by a commit that never ended")
-    for folder in sorted(p for p in (root / layout.GROUP).iterdir() if p.is_dir()):
+    for part in sorted(files.tmp.iterdir()):
+        yield _garbage(files, part, "was left by a commit that never ended")
+    for folder in sorted(p for p in (files.root / layout.GROUP).iterdir() if p.is_dir()):
         if folder.name not in arrays:
-            versions = root / "features" / folder.name.partition(".")[0]
+            versions = files.root / "features" / folder.name.partition(".")[0]
             newest = max(versions.glob("*.json"), default=folder)
-            one = _garbage(folder, "is of no feature, and of no snapshot")
+            one = _garbage(files, folder, "is of no feature, and of no snapshot")
             yield replace(one, since=max(one.since, newest.stat().st_mtime))
-    yield from _orphans(root, arrays)
-    yield from _beaten(root, {name for value in pinned for name in value["records"]})
+    yield from _orphans(files, arrays)
+    yield from _beaten(files, {name for value in pinned for name in value["records"]})
     tables = {f"{n}/{t['file']}" for value in pinned for n, t in value["catalog"].items()}
-    yield from _tables(root, tables)
-    _, value = layout.current(root / index.FOLDER)
-    for path in sorted((root / index.FOLDER).glob("*.arrow")):
+    yield from _tables(files, tables)
+    _, value = current(files.root / index.FOLDER)
+    for path in sorted((files.root / index.FOLDER).glob("*.arrow")):
         if value is None or path.name != value["file"]:
-            yield _garbage(path, "is no index that stands")
+            yield _garbage(files, path, "is no index that stands")
 
 
-def _orphans(root: Path, arrays: set[str]) -> Iterator[Garbage]:
-    named = named_shards(root)
+def _orphans(files: Files, arrays: set[str]) -> Iterator[Garbage]:
+    named = named_shards(files)
     for array in sorted(arrays):
-        for shard in sorted((root / layout.GROUP / array).glob("c.*")):
-            if f"{array}/{shard.name}" not in named:
-                yield _garbage(shard, "is named by no record")
+        for shard in files.shards(files.root / layout.GROUP / array):
+            if f"{array}/{shard.path.name}" not in named:
+                why = "is named by no record"
+                size, since = shard.size_bytes, shard.since
+                yield Garbage(path=shard.path, why=why, size_bytes=size, since=since)
 
 
-def _beaten(root: Path, pinned: set[str]) -> Iterator[Garbage]:
+def _beaten(files: Files, pinned: set[str]) -> Iterator[Garbage]:
     """Records all of whose outcomes are superseded by those of other records."""
-    committed = log.Log(root)
+    committed = log.Log(files)
     standing = {
         int(n)
         for array in committed.arrays
@@ -92,44 +94,42 @@ def _beaten(root: Path, pinned: set[str]) -> Iterator[Garbage]:
             continue
         ids = log.read_record(path)["video_id"].to_pylist()
         if not any(video in committed.denied for video in ids):  # hidden is not superseded
-            yield _garbage(path, "holds nothing that stands")
+            yield _garbage(files, path, "holds nothing that stands")
 
 
-def _tables(root: Path, pinned: set[str]) -> Iterator[Garbage]:
-    for folder in sorted(p for p in (root / "catalog").glob("*/*") if p.is_dir()):
-        kind = folder.relative_to(root / "catalog").as_posix()
-        _, value = layout.current(folder)
+def _tables(files: Files, pinned: set[str]) -> Iterator[Garbage]:
+    for folder in sorted(p for p in (files.root / "catalog").glob("*/*") if p.is_dir()):
+        kind = folder.relative_to(files.root / "catalog").as_posix()
+        _, value = current(folder)
         for path in sorted(folder.glob("*.parquet")):
             standing = value is not None and path.name == value["file"]
             if not standing and f"{kind}/{path.name}" not in pinned:
-                yield _garbage(path, "is a table of an older version")
+                yield _garbage(files, path, "is a table of an older version")
 
 
-def _garbage(path: Path, why: str) -> Garbage:
-    files = [path, *path.rglob("*")] if path.is_dir() else [path]
-    stats = [f.stat() for f in files]
-    size = sum(s.st_size for f, s in zip(files, stats, strict=True) if f.is_file())
-    return Garbage(path=path, why=why, size_bytes=size, since=max(s.st_mtime for s in stats))
+def _garbage(files: Files, path: Path, why: str) -> Garbage:
+    size, since = files.weigh(path)
+    return Garbage(path=path, why=why, size_bytes=size, since=since)
 
 
-def _remove(root: Path, paths: list[Path]) -> None:
+def _remove(files: Files, paths: list[Path]) -> None:
     arrays = {p.name for p in paths if p.is_dir()}
     records = {p for p in paths if p.parent.name == "log"}
     shards: list[Path] = []
-    for record in sorted((root / "log").glob("*.parquet")):
+    for record in sorted((files.root / "log").glob("*.parquet")):
         if record in records:
-            shards += rewrite(root, record, lambda _: False)
+            shards += rewrite(files, record, lambda _: False)
         elif arrays.intersection(log.read_record(record)["array"].to_pylist()):
-            shards += rewrite(root, record, lambda row: row["array"] not in arrays)
+            shards += rewrite(files, record, lambda row: row["array"] not in arrays)
     for path in paths:
         if path.is_dir():
-            shutil.rmtree(path)
+            files.remove_folder(path)
         else:
-            path.unlink(missing_ok=True)
+            files.remove(path)
     if records or arrays:
-        sweep(root, shards)
-        head.prune(root, {n for p in (root / "log").glob("*.parquet") for n in _seen(p)})
-        FeatureStore(root).index(only_if_due=True)
+        sweep(files, shards)
+        head.prune(files, {n for p in (files.root / "log").glob("*.parquet") for n in _seen(p)})
+        FeatureStore(files).index(only_if_due=True)
 
 
 def _seen(record: Path) -> list[str]:

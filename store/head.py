@@ -7,14 +7,13 @@ unnamed until the next commit of anybody, and so would a system without file loc
 writers end at the same moment. Nothing but `verify` and `repair` reads it.
 """
 
-import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mmf import MmfError
-from mmf.store import layout
+from mmf.store.files import Files, current, sealed, unsealed
 
 FILE = "head.json"
 
@@ -30,17 +29,22 @@ class Head:
     snapshots: frozenset[str] = frozenset()
 
 
-def read(root: Path) -> Head:
+def read(files: Files) -> Head:
     """The head, empty where there is none; MmfError where it is damaged."""
-    if not (root / FILE).exists():
+    path = files.root / FILE
+    return _parsed(path.read_bytes() if path.exists() else None, path)
+
+
+def _parsed(data: bytes | None, path: Path) -> Head:
+    if data is None:
         return Head()
-    value = layout.read_sealed(root / FILE)
+    value = unsealed(data, path)
     sets = {name: frozenset(value[name]) for name in ("records", "gone", "snapshots")}
     return Head(versions=value["versions"], features=value["features"], **sets)
 
 
 def note(
-    root: Path,
+    files: Files,
     *,
     newest: Collection[str] = (),
     seen: Collection[str] = (),
@@ -52,28 +56,32 @@ def note(
     `newest` are records that no other names, `seen` those that others do, `gone` those that have
     been removed on purpose; `forgotten` are snapshots that have been.
     """
-    with layout.alone_in(root):
+
+    def noted(data: bytes | None) -> bytes:
         try:
-            old = read(root)
+            old = _parsed(data, files.root / FILE)
         except MmfError:
             old = Head()  # a commit goes on; `verify` has more to tell
         removed = old.gone.union(gone)
-        records = old.records.union(newest).difference(removed).difference(seen)
-        versions = {**old.versions, **dict(_versions(root))}
-        snapshots = old.snapshots.union(p.stem for p in (root / "snapshots").glob("*.json"))
-        head = Head(
-            records=records,
-            gone=removed,
-            versions=versions,
-            features=dict(_features(root, old, versions)),
-            snapshots=snapshots.difference(forgotten),
+        there = dict(_versions(files))  # another machine may know of newer ones
+        versions = {
+            f: max(there.get(f, 0), old.versions.get(f, 0)) for f in {**old.versions, **there}
+        }
+        snapshots = old.snapshots.union(p.stem for p in (files.root / "snapshots").glob("*.json"))
+        return _bytes(
+            Head(
+                records=old.records.union(newest).difference(removed).difference(seen),
+                gone=removed,
+                versions=versions,
+                features=dict(_features(files, old, versions)),
+                snapshots=snapshots.difference(forgotten),
+            )
         )
-        if head != old:
-            write(root, head)
+
+    files.update(files.root / FILE, noted)
 
 
-def write(root: Path, head: Head) -> None:
-    """Put a head in the place of the one there is."""
+def _bytes(head: Head) -> bytes:
     value = {
         "records": sorted(head.records),
         "gone": sorted(head.gone),
@@ -81,25 +89,25 @@ def write(root: Path, head: Head) -> None:
         "features": dict(head.features),
         "snapshots": sorted(head.snapshots),
     }
-    os.replace(layout.write_new(root / "tmp", layout.sealed(value)), root / FILE)
+    return sealed(value)
 
 
-def folders(root: Path) -> Iterator[Path]:
+def folders(files: Files) -> Iterator[Path]:
     """Every folder of numbered versions."""
-    yield from sorted(p for p in (root / "features").glob("*") if p.is_dir())
-    yield from sorted(p for p in (root / "catalog").glob("*/*") if p.is_dir())
-    if (root / "denied").is_dir():
-        yield root / "denied"
+    yield from sorted(p for p in (files.root / "features").glob("*") if p.is_dir())
+    yield from sorted(p for p in (files.root / "catalog").glob("*/*") if p.is_dir())
+    if (files.root / "denied").is_dir():
+        yield files.root / "denied"
 
 
-def _versions(root: Path) -> Iterator[tuple[str, int]]:
-    for folder in folders(root):
+def _versions(files: Files) -> Iterator[tuple[str, int]]:
+    for folder in folders(files):
         newest = max(folder.glob("*.json"), default=None)
         if newest is not None:
-            yield folder.relative_to(root).as_posix(), int(newest.stem)
+            yield folder.relative_to(files.root).as_posix(), int(newest.stem)
 
 
-def _features(root: Path, old: Head, versions: Mapping[str, int]) -> Iterator[tuple[str, Any]]:
+def _features(files: Files, old: Head, versions: Mapping[str, int]) -> Iterator[tuple[str, Any]]:
     for folder, number in versions.items():
         kind, _, name = folder.partition("/")
         if kind != "features":
@@ -107,11 +115,14 @@ def _features(root: Path, old: Head, versions: Mapping[str, int]) -> Iterator[tu
         if old.versions.get(folder) == number and name in old.features:
             yield name, old.features[name]
         else:
-            yield name, layout.current(root / folder)[1]
+            yield name, current(files.root / folder)[1]
 
 
-def prune(root: Path, named: Collection[str]) -> None:
+def prune(files: Files, named: Collection[str]) -> None:
     """Forget of the removed records those that no record names any more."""
-    with layout.alone_in(root):
-        old = read(root)
-        write(root, replace(old, gone=old.gone.intersection(named)))
+
+    def pruned(data: bytes | None) -> bytes:
+        old = _parsed(data, files.root / FILE)
+        return _bytes(replace(old, gone=old.gone.intersection(named)))
+
+    files.update(files.root / FILE, pruned)

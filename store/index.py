@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmf import MmfError
-from mmf.store import layout
+from mmf.store.files import Files, current, naming
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +42,14 @@ class Index:
     denied: int = 0  # the version of the denylist whose videos are left out
 
 
-def write(root: Path, index: Index) -> None:
+def write(files: Files, index: Index) -> None:
     """Put an index in the place of the one there is, unless another writer is doing so."""
-    folder = root / FOLDER
+    folder = files.root / FOLDER
     folder.mkdir(exist_ok=True)
     number = max((int(p.stem) for p in folder.glob("*.json")), default=0)
     older = [p for p in folder.iterdir() if p.suffix in (".json", ".arrow")]
-    part = root / "tmp" / f"{uuid.uuid4().hex}.part"
-    with layout.naming(part):
+    part = files.tmp / f"{uuid.uuid4().hex}.part"
+    with naming(part):
         arrays = _write_batches(part, index.tables)
         with open(part, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
@@ -57,7 +57,7 @@ def write(root: Path, index: Index) -> None:
     with pa.memory_map(str(part)) as mapped:
         sums = [_crc32c(batch) for batch in _batches(mapped)]
     target = folder / f"{digest}.arrow"
-    if not layout.place(part, target):
+    if not files.place(part, target):
         part.unlink()
     value = {
         "file": target.name,
@@ -67,19 +67,19 @@ def write(root: Path, index: Index) -> None:
         "ends": {array: list(end) for array, end in index.ends.items()},
         "batches": [list(pair) for pair in zip(arrays, sums, strict=True)],
     }
-    if layout.publish(folder, root / "tmp", value, after=number):
+    if files.publish(folder, value, after=number):
         for path in older:  # who has one mapped keeps it
             if path != target:
-                path.unlink(missing_ok=True)
+                files.remove(path)
 
 
-def newest(root: Path, records: set[str]) -> Index | None:
+def newest(files: Files, records: set[str]) -> Index | None:
     """The index of a store, if there is one that is whole and its `records` are still there."""
     try:
-        number, value = layout.current(root / FOLDER)
+        number, value = current(files.root / FOLDER)
         if number == 0 or not records.issuperset(value["records"]):
             return None
-        tables = _tables(root / FOLDER / value["file"], value["batches"])
+        tables = _tables(files.root / FOLDER / value["file"], value["batches"])
         ends = {array: (*end,) for array, end in value["ends"].items()}
         names, newest = value["records"], value["newest"]
         return Index(records=names, tables=tables, ends=ends, newest=newest, denied=value["denied"])

@@ -1,4 +1,4 @@
-"""The files of a store, and the two ways in which one comes to be.
+"""What the files of a store are called, and how rows lie in them.
 
 ::
 
@@ -19,30 +19,24 @@
       lost/                                 what `mmf repair` has set aside
       tmp/                                  what is being written
 
-Committed files are never changed. They are written beside, fsynced, and get their name by `link`,
-which is exclusive: of two writers one wins, the other looks again. A file's digest is in its name
-(Parquet), in the file itself (JSON) or in the record that names it (shards): `verify` checks every
-byte.
+`mmf.store.files` says how they come to be. A file's digest is in its name (Parquet), in the file
+itself (JSON) or in the record that names it (shards): `verify` checks every byte.
 """
 
 import hashlib
 import json
-import os
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmf import MmfError
 from mmf.store.feature import FeatureSpec
+from mmf.store.files import Files, json_bytes, read_sealed
 
 FORMAT = {"format": "mmf-feature-store", "version": 1}
 CHUNK_BYTES = 1 << 20
 CHUNKS_PER_SLOT = 256
 GROUP = "features.zarr"
-LOST = "lost"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,110 +57,10 @@ class Geometry:
         return self.rows_per_chunk * self.chunks_per_slot
 
 
-def digest(data: bytes) -> str:
-    """The first 32 hexadecimal digits of the sha256, as used in file names."""
-    return hashlib.sha256(data).hexdigest()[:32]
-
-
 def shuffled(seed: int, video_id: str) -> int:
     """A key by which videos stand in no order at all, the same for the same seed."""
     text = f"{seed}\0{video_id}".encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
-
-
-def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
-    """One way to write JSON, so that equal values are equal bytes.
-
-    With `indent`, which takes 20 times as long, it is for people to read.
-    """
-    return (json.dumps(value, indent=indent, sort_keys=True) + "\n").encode()
-
-
-def sealed(value: Any) -> bytes:
-    """JSON with its own digest in it; `read_sealed` reads it back."""
-    return json_bytes({"digest": digest(json_bytes(value)), "value": value})
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let errors of the system say which file they befell."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
-        raise
-
-
-def write_new(tmp: Path, data: bytes) -> Path:
-    """Write `data` to a fresh file in the folder `tmp`, down to the disk."""
-    path = tmp / f"{uuid.uuid4().hex}.part"
-    try:
-        with naming(path), open(path, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        with suppress(OSError):  # the first error says more
-            path.unlink()
-        raise
-    return path
-
-
-def place(part: Path, target: Path) -> bool:
-    """Give a finished file its name; False where the name is taken (the part is kept)."""
-    try:
-        os.link(part, target)
-    except FileExistsError:
-        return False
-    part.unlink()
-    sync_folder(target.parent)
-    return True
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the folder's entries durable."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        with naming(folder):
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def publish(folder: Path, tmp: Path, value: Any, *, after: int) -> bool:
-    """Write version `after` + 1 of what `folder` names; False where another writer was first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    part = write_new(tmp, sealed(value))
-    won = place(part, folder / f"{after + 1:06d}.json")
-    if not won:
-        part.unlink()
-    return won
-
-
-def current(folder: Path) -> tuple[int, Any]:
-    """The number and the value of the version that stands; (0, None) where there is none."""
-    newest = max(folder.glob("*.json"), default=None)
-    if newest is None:
-        return 0, None
-    return int(newest.stem), read_sealed(newest)
-
-
-def read_sealed(path: Path) -> Any:
-    """The value of a file that `publish` wrote; MmfError where a byte of it has changed."""
-    data = path.read_bytes()
-    try:
-        sealed = json.loads(data)
-        whole = (
-            json_bytes(sealed) == data and digest(json_bytes(sealed["value"])) == sealed["digest"]
-        )
-    except (ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise MmfError(
-            f"{str(path)!r} is damaged: its digest does not match. Restore it from a copy."
-        )
-    return sealed["value"]
 
 
 def array_json(spec: FeatureSpec, geometry: Geometry, rows: int) -> bytes:
@@ -220,106 +114,81 @@ def shard_name(slot: int, spec: FeatureSpec) -> str:
     return ".".join(["c", str(slot), *("0" for _ in spec.shape)])
 
 
-def put(tmp: Path, path: Path, data: bytes) -> None:
-    """Put newer bytes in the place of a file."""
-    os.replace(write_new(tmp, data), path)
-    sync_folder(path.parent)
-
-
-def describe(root: Path, array: str) -> tuple[FeatureSpec, Geometry]:
+def describe(files: Files, array: str) -> tuple[FeatureSpec, Geometry]:
     """Spec and geometry of any array there is, also one that no feature uses now."""
-    for path in sorted((root / "features" / array.partition(".")[0]).glob("*.json")):
+    for path in sorted((files.root / "features" / array.partition(".")[0]).glob("*.json")):
         value = read_sealed(path)
         if value["array"] == array:
             return FeatureSpec.from_json(value["spec"]), Geometry(**value["geometry"])
-    stated = json.loads((root / GROUP / array / "zarr.json").read_bytes())
+    stated = json.loads((files.root / GROUP / array / "zarr.json").read_bytes())
     spec = FeatureSpec.from_json(stated["attributes"]["mmf"])
     rows = stated["codecs"][0]["configuration"]["chunk_shape"][0]
     slot_rows = stated["chunk_grid"]["configuration"]["chunk_shape"][0]
     return spec, Geometry(rows_per_chunk=rows, chunks_per_slot=slot_rows // rows)
 
 
-def new_array(root: Path, feature: str) -> str:
-    """Make the folder of one more array for a feature; nobody else has its name."""
-    number = 2
+def new_array(files: Files, feature: str, spec: FeatureSpec, geometry: Geometry) -> str:
+    """Make one more array, without rows, for a feature; nobody else has its name."""
+    part, number = files.write_new(array_json(spec, geometry, 0)), 2
     while True:
-        try:
-            (root / GROUP / f"{feature}.{number}").mkdir()
-        except FileExistsError:
-            number += 1
-            continue
-        return f"{feature}.{number}"
+        home = files.root / GROUP / f"{feature}.{number}"
+        home.mkdir(exist_ok=True)
+        if files.place(part, home / "zarr.json"):
+            return home.name
+        number += 1
 
 
-def next_slot(array: Path) -> int:
-    """One more than the highest slot there is in the array's folder."""
-    taken = (int(p.name.split(".")[1]) for p in array.glob("c.*"))
-    return max(taken, default=-1) + 1
-
-
-def grow(array: Path, tmp: Path, metadata: bytes, *, or_shrink: bool = False) -> None:
+def grow(files: Files, array: Path, metadata: bytes, *, or_shrink: bool = False) -> None:
     """Put newer metadata in the place of an array's, unless its length is greater already.
 
     Only other tools read it; which rows exist is the log's affair.
     """
-    with alone_in(array):
-        old = (array / "zarr.json").read_bytes()
-        if old != metadata and (or_shrink or _length(old) <= _length(metadata)):
-            os.replace(write_new(tmp, metadata), array / "zarr.json")
+
+    def newer(old: bytes | None) -> bytes | None:
+        return metadata if or_shrink or _length(old) <= _length(metadata) else None
+
+    files.update(array / "zarr.json", newer)
 
 
-def _length(metadata: bytes) -> int:
+def _length(metadata: bytes | None) -> int:
     try:
-        return int(json.loads(metadata)["shape"][0])
+        return int(json.loads(metadata or b"")["shape"][0])
     except (ValueError, KeyError, TypeError, IndexError):
         return 0  # damaged: anything is newer
 
 
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other writers of this machine out of `folder`, where the system can do that."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(ImportError, OSError):
-            import fcntl
-
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
-def create(root: Path) -> None:
+def create(files: Files) -> None:
     """Make the folders and fixed files of an empty store; nothing happens to an existing one."""
-    if root.exists() and not (root / "mmf.json").exists() and any(root.iterdir()):
-        known = {"tmp", "log", "catalog", "features", GROUP}  # a kill while it was being made
-        if strange := sorted({p.name for p in root.iterdir()} - known):
-            raise MmfError(
-                f"{str(root)!r} is not a feature store and is not empty (it holds {strange[0]!r}). "
-                "Choose another --store."
-            )
-    for folder in ("tmp", "log", "catalog", "features", GROUP):
-        (root / folder).mkdir(parents=True, exist_ok=True)
+    folders = ("tmp", "log", "catalog", "features", GROUP)
+    there = files.names()
+    # a kill while it was being made leaves some of them
+    if "mmf.json" not in there and (strange := sorted(there.difference(folders))):
+        raise MmfError(
+            f"{files.name!r} is not a feature store and is not empty (it holds {strange[0]!r}). "
+            "Choose another --store."
+        )
+    for folder in folders:
+        (files.root / folder).mkdir(parents=True, exist_ok=True)
     for path, data in (
-        (root / GROUP / "zarr.json", group_json()),
-        (root / "mmf.json", json_bytes(FORMAT)),
+        (files.root / GROUP / "zarr.json", group_json()),
+        (files.root / "mmf.json", json_bytes(FORMAT)),
     ):
         if not path.exists():
-            part = write_new(root / "tmp", data)
-            if not place(part, path):
+            part = files.write_new(data)
+            if not files.place(part, path):
                 part.unlink()
 
 
-def check(root: Path) -> None:
-    """Raise MmfError unless `root` is a store that this version reads."""
+def check(files: Files) -> None:
+    """Raise MmfError unless there is a store that this version reads."""
     try:
-        found = json.loads((root / "mmf.json").read_bytes())
+        found = json.loads((files.root / "mmf.json").read_bytes())
     except FileNotFoundError:
         raise MmfError(
-            f"there is no feature store at {str(root)!r}. "
+            f"there is no feature store at {files.name!r}. "
             "`mmf extract` makes one; --store names another."
         ) from None
     except (OSError, ValueError) as error:
-        raise MmfError(f"the store {str(root)!r} cannot be read: mmf.json: {error}.") from error
+        raise MmfError(f"the store {files.name!r} cannot be read: mmf.json: {error}.") from error
     if found != FORMAT:
-        raise MmfError(f"the store {str(root)!r} is {found}; this version of mmf reads {FORMAT}.")
+        raise MmfError(f"the store {files.name!r} is {found}; this version of mmf reads {FORMAT}.")

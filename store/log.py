@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmf import MmfError
-from mmf.store import denied, index, layout
+from mmf.store import denied, index
+from mmf.store.files import Files, digest
 
 SCHEMA = pa.schema(
     [
@@ -66,7 +67,7 @@ class Shard:
 
 
 def write_record(
-    root: Path,
+    files: Files,
     rows: Sequence[Mapping[str, Any]],
     shards: Iterable[Shard],
     seen: Iterable[str] = (),
@@ -83,9 +84,9 @@ def write_record(
         }
     )
     data = table_bytes(pa.Table.from_pylist(list(rows), schema=schema))
-    part = layout.write_new(root / "tmp", data)
-    target = root / "log" / f"{uuid.uuid4().hex}.{layout.digest(data)}.parquet"
-    if not layout.place(part, target):
+    part = files.write_new(data)
+    target = files.root / "log" / f"{uuid.uuid4().hex}.{digest(data)}.parquet"
+    if not files.place(part, target):
         raise MmfError(f"the commit {target.name!r} exists already.")  # a UUID twice
     return target
 
@@ -125,11 +126,11 @@ class Log:
     records are all there is.
     """
 
-    def __init__(self, root: Path, *, only: Iterable[str] | None = None):
-        self._root = root
-        self._folder = root / "log"
+    def __init__(self, files: Files, *, only: Iterable[str] | None = None):
+        self._files = files
+        self._folder = files.root / "log"
         self._only = None if only is None else frozenset(only)
-        self.denied = denied.read(root)
+        self.denied = denied.read(files)
         self._begin()
         self.refresh()
 
@@ -144,7 +145,7 @@ class Log:
 
     def refresh(self) -> None:
         """Take in the records that have come since."""
-        stands = denied.read(self._root, self.denied)
+        stands = denied.read(self._files, self.denied)
         names = {e.name for e in os.scandir(self._folder) if e.name.endswith(".parquet")}
         if self._only is not None:
             if lost := self._only - names:
@@ -153,7 +154,7 @@ class Log:
         if stands is not self.denied or not names.issuperset(self._known):
             self.denied = stands
             self._begin()  # videos were deleted, or gc has been here
-        if not self.records and (found := index.newest(self._root, names)):
+        if not self.records and (found := index.newest(self._files, names)):
             self.records = [self._folder / name for name in found.records]
             self.covered = len(self.records)
             self._known.update(found.records)
@@ -221,7 +222,7 @@ class Log:
             newest=sorted(self.newest),
             denied=self.denied.number,
         )
-        index.write(self._root, whole)
+        index.write(self._files, whole)
         self.covered = len(names)
 
     def write_index_if_due(self) -> None:

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from mmf.store.buffers import Buffers
 from mmf.store.catalog import Catalog, Item, ItemKey
 from mmf.store.denied import Denied
 from mmf.store.feature import FeatureSpec, RecipeMismatch, Track, differing_field
+from mmf.store.files import Files, current, open_files
 from mmf.store.items import Items
 from mmf.store.log import Log
 from mmf.store.order import WINDOW_BYTES, Shuffle, order
@@ -42,28 +42,31 @@ class FeatureStore:
     array([[1., 2.]], dtype=float32)
     """
 
-    def __init__(self, path: str | Path, *, snapshot: str | None = None):
-        self.path = Path(path)
-        layout.check(self.path)
-        self._pinned = snapshots.read(self.path, snapshot) if snapshot else None
+    def __init__(self, path: str | Path | Files, *, snapshot: str | None = None):
+        self.files = open_files(path)
+        self.path = self.files.root  # opened as a store, it is this one, also where that is far
+        layout.check(self.files)
+        self._pinned = snapshots.read(self.files, snapshot) if snapshot else None
         self._snapshot = snapshot
-        self.catalog = Catalog(self.path, pinned=self._pinned and self._pinned["catalog"])
-        self._log = Log(self.path, only=self._pinned and self._pinned["records"])
+        self.catalog = Catalog(self.files, pinned=self._pinned and self._pinned["catalog"])
+        self._log = Log(self.files, only=self._pinned and self._pinned["records"])
         self._stored: dict[str, StoredFeature] = {}
         self._values: dict[str, dict[str, Any]] = {}  # of each feature, the version that stands
         self._load_features()
 
     @classmethod
-    def create(cls, path: str | Path) -> "FeatureStore":
+    def create(cls, path: str | Path | Files) -> "FeatureStore":
         """Make a store, or open the one that is there."""
-        layout.create(Path(path))
-        return cls(path)
+        files = open_files(path)
+        layout.create(files)
+        return cls(files)
 
     def __repr__(self) -> str:
-        return f"FeatureStore({str(self.path)!r}, features={sorted(self.features)})"
+        return f"FeatureStore({self.files.name!r}, features={sorted(self.features)})"
 
     def refresh(self) -> None:
         """Show what others have committed since."""
+        self.files.sync()
         self._log.refresh()
         self._load_features()
 
@@ -98,7 +101,7 @@ class FeatureStore:
         """
         self._refuse_if_pinned()
         folder = self.path / "features" / spec.name
-        number, value = layout.current(folder)
+        number, value = current(folder)
         if value is not None and not replace:
             old = FeatureSpec.from_json(value["spec"])
             self._refuse_another_recipe(old, spec)
@@ -107,25 +110,26 @@ class FeatureStore:
             self.stored(spec.name).grow()  # a kill may have come between a record and this
             self.writer().absorb(spec.name)  # … or between a compaction and its end
             return old
-        array = layout.new_array(self.path, spec.name) if number else spec.name
         geometry = layout.Geometry.of(spec)
-        home = self.path / layout.GROUP / array
-        home.mkdir(exist_ok=True)
-        part = layout.write_new(self.path / "tmp", layout.array_json(spec, geometry, 0))
-        if not layout.place(part, home / "zarr.json"):
-            # left by a kill between here and `publish`, or another writer's: it holds no rows yet
-            os.replace(part, home / "zarr.json")
+        if number:
+            array = layout.new_array(self.files, spec.name, spec, geometry)
+        else:
+            array = spec.name
+            home = self.path / layout.GROUP / array
+            home.mkdir(exist_ok=True)
+            # one that is there was left by a kill, or is another writer's: it holds no rows yet
+            self.files.put(home / "zarr.json", layout.array_json(spec, geometry, 0))
         value = {"spec": spec.to_json(), "array": array, "geometry": vars(geometry)}
-        if not layout.publish(folder, self.path / "tmp", value, after=number):
+        if not self.files.publish(folder, value, after=number):
             return self.create_feature(spec)  # another writer was first: the same recipe?
-        head.note(self.path)
+        head.note(self.files)
         self.refresh()
         return spec
 
     def _refuse_another_recipe(self, old: FeatureSpec, new: FeatureSpec) -> None:
         if old.fingerprint != new.fingerprint:
             raise RecipeMismatch(
-                f"store {str(self.path)!r} holds feature {new.name!r} made otherwise: "
+                f"store {self.files.name!r} holds feature {new.name!r} made otherwise: "
                 f"{differing_field(old.identity, new.identity)}. "
                 "Choose another --name, or pass --replace to begin it anew."
             )
@@ -138,7 +142,7 @@ class FeatureStore:
         for name, value in self._versions():
             known = self._stored.get(name)
             if known is None or known.array != value["array"]:
-                self._stored[name] = StoredFeature(self.path, self._log, value)
+                self._stored[name] = StoredFeature(self.files, self._log, value)
             self._values[name] = value
 
     def _versions(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -146,7 +150,7 @@ class FeatureStore:
             yield from self._pinned["features"].items()
             return
         for folder in sorted((self.path / "features").iterdir()):
-            _, value = layout.current(folder)
+            _, value = current(folder)
             if value is not None:
                 yield folder.name, value
 
@@ -157,12 +161,12 @@ class FeatureStore:
 
     def array_of(self, feature: str, array: str) -> StoredFeature:
         """A feature as it lies in another array than its own."""
-        return StoredFeature(self.path, self._log, {**self._values[feature], "array": array})
+        return StoredFeature(self.files, self._log, {**self._values[feature], "array": array})
 
     def _refuse_if_pinned(self) -> None:
         if self._snapshot:
             raise MmfError(
-                f"the store {str(self.path)!r} is open at snapshot {self._snapshot!r} and takes "
+                f"the store {self.files.name!r} is open at snapshot {self._snapshot!r} and takes "
                 "nothing. Open it without `snapshot` to write."
             )
 
@@ -175,7 +179,7 @@ class FeatureStore:
 
     def note(self) -> None:
         """Say in the store's head what this store knows to be the newest."""
-        head.note(self.path, newest=self._log.newest, seen=self._log.seen)
+        head.note(self.files, newest=self._log.newest, seen=self._log.seen)
 
     @property
     def newest(self) -> set[str]:
@@ -436,7 +440,7 @@ class FeatureStore:
             "catalog": self.catalog.state(),
         }
         try:
-            return snapshots.pin(self.path, visible)
+            return snapshots.pin(self.files, visible)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise

@@ -5,7 +5,6 @@ read stays, in new shards. Metadata is written again from the log. Nothing reada
 a damaged file that another cannot replace goes to ``lost/``.
 """
 
-import os
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from mmf import MmfError
 from mmf.store import head, index, layout, log
 from mmf.store import snapshot as snapshots
 from mmf.store.catalog import EMPTY, put_table
-from mmf.store.layout import LOST
+from mmf.store.files import Files, digest, json_bytes, open_files, read_sealed, sealed
 from mmf.store.reader import FeatureStore
 from mmf.store.rewrite import rewrite, sweep
 from mmf.store.rows import Rows
@@ -38,99 +37,101 @@ class Repaired:
     lost: tuple[tuple[str, str], ...] = ()  # (feature, video) to be extracted again
 
 
-def repair(path: str | Path) -> list[Repaired]:
+def repair(path: str | Path | Files) -> list[Repaired]:
     """Repair what `verify` finds; what is left for people to do, it finds again afterwards."""
-    root, done = Path(path), list[Repaired]()
+    files, done = open_files(path), list[Repaired]()
     for _ in range(ROUNDS):
-        problems = verify(root)
-        fixed = [one for problem in problems if (one := _repair(root, problem)) is not None]
+        problems = verify(files)
+        fixed = [one for problem in problems if (one := _repair(files, problem)) is not None]
         done += fixed
         if not fixed:
             break
     return done
 
 
-def _repair(root: Path, problem: Problem) -> Repaired | None:
-    path, parts = root / problem.path, Path(problem.path).parts
+def _repair(files: Files, problem: Problem) -> Repaired | None:
+    path, parts = files.root / problem.path, Path(problem.path).parts
     if parts == ("mmf.json",):
-        layout.put(root / "tmp", path, layout.json_bytes(layout.FORMAT))
+        files.put(path, json_bytes(layout.FORMAT))
         return Repaired(path=problem.path, what="written again")
     if parts == (layout.GROUP, "zarr.json"):
-        layout.put(root / "tmp", path, layout.group_json())
+        files.put(path, layout.group_json())
         return Repaired(path=problem.path, what="written again")
     if parts == (head.FILE,):
-        return _head(root)
+        return _head(files)
     match parts[0]:
         case "log":
-            return _record(root, path)
+            return _record(files, path)
         case "features":
-            return _feature(root, path)
+            return _feature(files, path)
         case "catalog":
-            return _catalog(root, path)
+            return _catalog(files, path)
         case "index":
-            return _index(root, problem.path)
+            return _index(files, problem.path)
         case "snapshots":
-            return _snapshot(root, path)
+            return _snapshot(files, path)
         case layout.GROUP if parts[-1] == "zarr.json":
-            return _metadata(root, path)
+            return _metadata(files, path)
         case layout.GROUP if parts[-1].startswith("c."):
-            return _shard(root, path)
+            return _shard(files, path)
     return None
 
 
-def _record(root: Path, path: Path) -> Repaired:
+def _record(files: Files, path: Path) -> Repaired:
     """A record that is gone, or damaged: what it says of rows that are whole is kept."""
-    name = str(path.relative_to(root))
+    name = str(path.relative_to(files.root))
     if not path.exists():
-        _forget_record(root, path.name)
+        _forget_record(files, path.name)
         return Repaired(path=name, what="is lost, and with it the names of its videos")
-    _set_aside(root, path, keep=True)
+    files.set_aside(path, keep=True)
     try:
-        lost = _lost(root, path, only_done=True)
-        _keep_all_but(root, path, lost)
+        lost = _lost(files, path, only_done=True)
+        _keep_all_but(files, path, lost)
     except (MmfError, OSError, pa.ArrowException, ValueError, KeyError, TypeError):
-        _forget_record(root, path.name)
-        path.unlink()
+        _forget_record(files, path.name)
+        files.remove(path)
         return Repaired(path=name, what="cannot be read, and with it the names of its videos")
     return Repaired(path=name, what="written again", lost=tuple(sorted(lost)))
 
 
-def _shard(root: Path, path: Path) -> Repaired | None:
+def _shard(files: Files, path: Path) -> Repaired | None:
     """A shard that is gone, or damaged: videos whose crc32c is right are kept."""
     shard = f"{path.parent.name}/{path.name}"
-    if path.exists():
-        _set_aside(root, path, keep=True)
-    for record in sorted((root / "log").glob("*.parquet")):
+    if files.has(path):
+        files.set_aside(path, keep=True)
+    for record in sorted((files.root / "log").glob("*.parquet")):
         if shard in {s.name for s in log.shards_of(log.read_record(record))}:
-            lost = _lost(root, record, only_done=False)
-            _keep_all_but(root, record, lost, damaged={shard})
+            lost = _lost(files, record, only_done=False)
+            _keep_all_but(files, record, lost, damaged={shard})
             what = "what could be read was written again"
-            return Repaired(path=str(path.relative_to(root)), what=what, lost=tuple(sorted(lost)))
+            return Repaired(
+                path=str(path.relative_to(files.root)), what=what, lost=tuple(sorted(lost))
+            )
     return None
 
 
 def _keep_all_but(
-    root: Path, record: Path, lost: set[tuple[str, str]], damaged: Collection[str] = ()
+    files: Files, record: Path, lost: set[tuple[str, str]], damaged: Collection[str] = ()
 ) -> None:
     def whole(row: Mapping[str, Any]) -> bool:
         return (row["feature"], row["video_id"]) not in lost
 
-    sweep(root, rewrite(root, record, whole, damaged=damaged))
+    sweep(files, rewrite(files, record, whole, damaged=damaged))
 
 
-def _lost(root: Path, record: Path, *, only_done: bool) -> set[tuple[str, str]]:
+def _lost(files: Files, record: Path, *, only_done: bool) -> set[tuple[str, str]]:
     """(feature, video) of the rows of a record that cannot be read as they were committed."""
     return {
         (row["feature"], row["video_id"])
         for row in log.read_record(record).to_pylist()
-        if not (_whole(root, row) if row["status"] == "done" else not only_done)
+        if not (_whole(files, row) if row["status"] == "done" else not only_done)
     }
 
 
-def _whole(root: Path, row: Mapping[str, Any]) -> bool:
-    spec, geometry = layout.describe(root, row["array"])
+def _whole(files: Files, row: Mapping[str, Any]) -> bool:
+    spec, geometry = layout.describe(files, row["array"])
     values = np.empty((row["rows"], *spec.shape), np.dtype(spec.dtype).newbyteorder("<"))
-    rows = Rows(root / layout.GROUP / row["array"], spec, geometry)
+    rows = Rows(files, row["array"], spec, geometry)
     try:
         rows.read([row["slot"], *(row["more_slots"] or ())], row["start"], values)
     except (MmfError, OSError):
@@ -138,99 +139,90 @@ def _whole(root: Path, row: Mapping[str, Any]) -> bool:
     return int(google_crc32c.value(values)) == row["crc32c"]
 
 
-def _forget_record(root: Path, name: str) -> None:
-    head.note(root, gone=[name])
-    snapshots.rename_record(root, name, None)
+def _forget_record(files: Files, name: str) -> None:
+    head.note(files, gone=[name])
+    snapshots.rename_record(files, name, None)
 
 
-def _head(root: Path) -> Repaired:
-    if (root / head.FILE).exists():
-        _set_aside(root, root / head.FILE)
-    committed = log.Log(root)
-    head.note(root, newest=committed.newest, seen=committed.seen)
+def _head(files: Files) -> Repaired:
+    if (files.root / head.FILE).exists():
+        files.set_aside(files.root / head.FILE, keep=False)
+    committed = log.Log(files)
+    head.note(files, newest=committed.newest, seen=committed.seen)
     return Repaired(path=head.FILE, what="written again from what is there")
 
 
-def _feature(root: Path, path: Path) -> Repaired | None:
+def _feature(files: Files, path: Path) -> Repaired | None:
     """A version of a feature: the newest one also stands in the head; older ones are history."""
-    value = head.read(root).features.get(path.parent.name)
+    value = head.read(files).features.get(path.parent.name)
     if value is None:
         return None
     if path.exists():
-        _set_aside(root, path)
-    layout.put(root / "tmp", path, layout.sealed(value))
-    return Repaired(path=str(path.relative_to(root)), what="written again from the head")
+        files.set_aside(path, keep=False)
+    files.put(path, sealed(value))
+    return Repaired(path=str(path.relative_to(files.root)), what="written again from the head")
 
 
-def _metadata(root: Path, path: Path) -> Repaired | None:
+def _metadata(files: Files, path: Path) -> Repaired | None:
     array = path.parent.name
     try:
-        spec, geometry = layout.describe(root, array)
+        spec, geometry = layout.describe(files, array)
     except (MmfError, OSError, ValueError, KeyError, TypeError, IndexError):
         return None
-    length = log.Log(root).length(array, geometry.slot_rows)
-    layout.put(root / "tmp", path, layout.array_json(spec, geometry, length))
-    return Repaired(path=str(path.relative_to(root)), what="written again from the log")
+    length = log.Log(files).length(array, geometry.slot_rows)
+    files.put(path, layout.array_json(spec, geometry, length))
+    return Repaired(path=str(path.relative_to(files.root)), what="written again from the log")
 
 
-def _index(root: Path, name: str) -> Repaired:
-    for path in (root / index.FOLDER).iterdir():
-        path.unlink()
-    FeatureStore(root).index()
+def _index(files: Files, name: str) -> Repaired:
+    for path in (files.root / index.FOLDER).iterdir():
+        files.remove(path)
+    FeatureStore(files).index()
     return Repaired(path=name, what="made again from the log")
 
 
-def _snapshot(root: Path, path: Path) -> Repaired:
+def _snapshot(files: Files, path: Path) -> Repaired:
     if path.exists():
-        _set_aside(root, path)
-    head.note(root, forgotten=[path.stem])
-    return Repaired(path=str(path.relative_to(root)), what="is lost; no run can be opened at it")
+        files.set_aside(path, keep=False)
+    head.note(files, forgotten=[path.stem])
+    return Repaired(
+        path=str(path.relative_to(files.root)), what="is lost; no run can be opened at it"
+    )
 
 
-def _catalog(root: Path, path: Path) -> Repaired:
+def _catalog(files: Files, path: Path) -> Repaired:
     """A table or a version of one: the newest version that is whole stands in its place."""
-    kind = path.parent.relative_to(root / "catalog").as_posix()
+    kind = path.parent.relative_to(files.root / "catalog").as_posix()
     if path.exists():
-        _set_aside(root, path)
-    for name in snapshots.listed(root):
-        if snapshots.read(root, name)["catalog"].get(kind, {}).get("file") == path.name:
-            _snapshot(root, root / snapshots.FOLDER / f"{name}.json")
+        files.set_aside(path, keep=False)
+    for name in snapshots.listed(files):
+        if snapshots.read(files, name)["catalog"].get(kind, {}).get("file") == path.name:
+            _snapshot(files, files.root / snapshots.FOLDER / f"{name}.json")
     whole = [p for p in sorted(path.parent.glob("*.json")) if _table_is_whole(p)]
-    value = layout.read_sealed(whole[-1]) if whole else _empty(root, path.parent)
-    newest = head.read(root).versions.get(f"catalog/{kind}", 0)
+    value = read_sealed(whole[-1]) if whole else _empty(files, path.parent)
+    newest = head.read(files).versions.get(f"catalog/{kind}", 0)
     for number in range(1, newest + 1):
         version = path.with_name(f"{number:06d}.json")
         if not version.exists() or (number == newest and not _table_is_whole(version)):
-            layout.put(root / "tmp", version, layout.sealed(value))
+            files.put(version, sealed(value))
     stands = f"version {whole[-1].stem}" if whole else "an empty table"
     what = f"is lost; {stands} stands in its place. Give labels, splits or manifest again"
-    return Repaired(path=str(path.relative_to(root)), what=what)
+    return Repaired(path=str(path.relative_to(files.root)), what=what)
 
 
-def _empty(root: Path, folder: Path) -> dict[str, Any]:
+def _empty(files: Files, folder: Path) -> dict[str, Any]:
     """A version of a table that names nobody, with the classes if a version still says them."""
     about = {}
     for path in sorted(folder.glob("*.json")):
         with suppress(MmfError):
-            about = layout.read_sealed(path)["about"]
+            about = read_sealed(path)["about"]
     table = EMPTY[folder.parent.name].empty_table()
-    return {"file": put_table(root, folder, table), "about": about, "rows": 0}
+    return {"file": put_table(files, folder, table), "about": about, "rows": 0}
 
 
 def _table_is_whole(version: Path) -> bool:
     try:
-        table = version.with_name(layout.read_sealed(version)["file"])
-        return layout.digest(table.read_bytes()) == table.stem
+        table = version.with_name(read_sealed(version)["file"])
+        return digest(table.read_bytes()) == table.stem
     except (MmfError, OSError):
         return False
-
-
-def _set_aside(root: Path, path: Path, *, keep: bool = False) -> None:
-    """Put a damaged file into ``lost/``; with `keep` it stays where it is too."""
-    (root / LOST).mkdir(exist_ok=True)
-    target = root / LOST / ".".join(path.relative_to(root).parts)
-    target.unlink(missing_ok=True)
-    if keep:
-        os.link(path, target)
-    else:
-        os.replace(path, target)

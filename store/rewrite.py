@@ -15,13 +15,14 @@ import numpy as np
 from mmf.store import head, layout, log
 from mmf.store import snapshot as snapshots
 from mmf.store.feature import FeatureSpec
+from mmf.store.files import Files
 from mmf.store.slot import SlotWriter, place, read_into
 
 Extent = tuple[int, int]  # first row in the slot, rows
 
 
 def rewrite(
-    root: Path,
+    files: Files,
     record: Path,
     keep: Callable[[Mapping[str, Any]], bool],
     *,
@@ -41,52 +42,52 @@ def rewrite(
     for shard in log.shards_of(table):
         array, _, name = shard.name.partition("/")
         slot = int(name.split(".")[1])
-        spec, geometry = layout.describe(root, array)
+        spec, geometry = layout.describe(files, array)
         extents = _extents(kept, array, slot, geometry.slot_rows)
         others = _extents(dropped, array, slot, geometry.slot_rows)
         if extents and not others and shard.name not in damaged:
             shards.append(shard)
             continue
-        old.append(root / layout.GROUP / shard.name)
+        old.append(files.root / layout.GROUP / shard.name)
         if extents:
-            shards.append(_copy(old[-1], root / "tmp", spec, geometry, extents))
+            shards.append(_copy(files, old[-1], spec, geometry, extents))
             moved[array, slot] = int(shards[-1].name.partition("/")[2].split(".")[1])
     target, seen = None, log.seen_by(table)
     if kept:
-        target = log.write_record(root, [_moved(r, moved) for r in kept], shards, seen)
-    left = [target.name] if target else [n for n in seen if (root / "log" / n).exists()]
-    head.note(root, newest=left, gone=[record.name])
-    snapshots.rename_record(root, record.name, target.name if target else None)
-    record.unlink(missing_ok=True)
+        target = log.write_record(files, [_moved(r, moved) for r in kept], shards, seen)
+    left = [target.name] if target else [n for n in seen if (files.root / "log" / n).exists()]
+    head.note(files, newest=left, gone=[record.name])
+    snapshots.rename_record(files, record.name, target.name if target else None)
+    files.remove(record)
     return old
 
 
-def sweep(root: Path, shards: Iterable[Path]) -> None:
+def sweep(files: Files, shards: Iterable[Path]) -> None:
     """Remove those of the shards that no record names; then let the metadata follow."""
-    named = named_shards(root)
+    named = named_shards(files)
     for path in shards:
         if f"{path.parent.name}/{path.name}" not in named:
-            path.unlink(missing_ok=True)
-    restate(root)
+            files.remove(path)
+    restate(files)
 
 
-def named_shards(root: Path) -> set[str]:
+def named_shards(files: Files) -> set[str]:
     """Every shard that a record names, as array/file."""
     return {
         shard.name
-        for record in (root / "log").glob("*.parquet")
+        for record in (files.root / "log").glob("*.parquet")
         for shard in log.shards_of(log.read_record(record))
     }
 
 
-def restate(root: Path) -> None:
+def restate(files: Files) -> None:
     """Let the metadata of every array describe the rows that are committed now."""
-    committed = log.Log(root)
-    for folder in sorted(p.parent for p in (root / layout.GROUP).glob("*/zarr.json")):
-        spec, geometry = layout.describe(root, folder.name)
+    committed = log.Log(files)
+    for folder in sorted(p.parent for p in (files.root / layout.GROUP).glob("*/zarr.json")):
+        spec, geometry = layout.describe(files, folder.name)
         length = committed.length(folder.name, geometry.slot_rows)
         metadata = layout.array_json(spec, geometry, length)
-        layout.grow(folder, root / "tmp", metadata, or_shrink=True)
+        layout.grow(files, folder, metadata, or_shrink=True)
 
 
 def _extents(
@@ -107,21 +108,25 @@ def _extents(
 
 
 def _copy(
-    shard: Path, tmp: Path, spec: FeatureSpec, geometry: layout.Geometry, extents: list[Extent]
+    files: Files,
+    shard: Path,
+    spec: FeatureSpec,
+    geometry: layout.Geometry,
+    extents: list[Extent],
 ) -> log.Shard:
     """A new shard with these rows of an old one, where they lay, and zeros between."""
-    writer = SlotWriter(tmp, geometry, spec.row_bytes)
-    with open(shard, "rb") as file:
-        for first, n in extents:
-            for at in range(writer.rows, first, geometry.rows_per_chunk):
-                empty = min(first - at, geometry.rows_per_chunk)
-                writer.append(np.zeros((empty, spec.row_bytes), np.uint8))
-            for at in range(first, first + n, geometry.rows_per_chunk):
-                count = min(first + n - at, geometry.rows_per_chunk)
-                rows = np.empty((count, spec.row_bytes), np.uint8)
-                read_into(file.fileno(), rows, at * spec.row_bytes)
-                writer.append(rows)
-    slot = place(writer, shard.parent, spec)
+    old, writer = files.open_shard(shard), SlotWriter(files.tmp, geometry, spec.row_bytes)
+    for first, n in extents:
+        for at in range(writer.rows, first, geometry.rows_per_chunk):
+            empty = min(first - at, geometry.rows_per_chunk)
+            writer.append(np.zeros((empty, spec.row_bytes), np.uint8))
+        old.want(first * spec.row_bytes, n * spec.row_bytes)
+        for at in range(first, first + n, geometry.rows_per_chunk):
+            count = min(first + n - at, geometry.rows_per_chunk)
+            rows = np.empty((count, spec.row_bytes), np.uint8)
+            read_into(old, rows, at * spec.row_bytes)
+            writer.append(rows)
+    slot = place(files, writer, shard.parent, spec)
     name = f"{shard.parent.name}/{layout.shard_name(slot, spec)}"
     return log.Shard(name=name, size_bytes=writer.size_bytes, crc32c=writer.crc32c)
 

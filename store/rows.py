@@ -9,12 +9,10 @@ slower by far.
 import json
 import logging
 import os
-import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ import numpy as np
 from mmf import MmfError
 from mmf.store import layout
 from mmf.store.feature import FeatureSpec
+from mmf.store.files import Files, OpenShard
 from mmf.store.slot import read_into
 
 logger = logging.getLogger(__name__)
@@ -30,29 +29,15 @@ _MOST_VIEWS = 1000  # of one call; Linux takes 1,024
 _CONTRACT = ("data_type", "chunk_grid", "chunk_key_encoding", "codecs")
 
 
-class _Shard:
-    """An open file, closed when the last who reads it lets go of it."""
-
-    def __init__(self, path: Path):
-        self.fd = -1
-        try:
-            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise MmfError(f"the store has lost {str(path)!r}. Restore it from a copy.") from None
-
-    def __del__(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-
-
 class Rows:
     """Reads the rows of an array into the caller's memory; several threads may do so at once."""
 
-    def __init__(self, folder: Path, spec: FeatureSpec, geometry: layout.Geometry):
-        self._folder, self._spec, self._geometry = folder, spec, geometry
-        self._open: OrderedDict[int, _Shard] = OrderedDict()
+    def __init__(self, files: Files, array: str, spec: FeatureSpec, geometry: layout.Geometry):
+        self._files, self._spec, self._geometry = files, spec, geometry
+        self._folder = files.root / layout.GROUP / array
+        self.far = files.far  # whether each read of what was not asked for is a request
+        self._open: OrderedDict[int, OpenShard] = OrderedDict()
         self._lock = threading.Lock()
-        self._most_open = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
         self._zarr: Any = None
         self.fast = self._as_written()  # whether rows are where arithmetic says
 
@@ -87,11 +72,14 @@ class Rows:
         begins = begins.tolist()
         flat = memoryview(target.data).cast("B")
         shard, last = self._shard(files[0]), files[0]
+        for i in range(len(files)) if self.far else ():
+            self.advise(files[i], offsets[i], ends[i] - begins[i])  # all before one is waited for
         for a, b in pairwise(edges):
             if files[a] != last:
                 shard, last = self._shard(files[a]), files[a]
             views = [flat[begins[i] : ends[i]] for i in range(a, b)]
             size = offsets[b - 1] + ends[b - 1] - begins[b - 1] - offsets[a]
+            shard.need(offsets[a], size)
             if os.preadv(shard.fd, views, offsets[a]) != size:
                 for i in range(a, b):  # a read may be short
                     part = np.frombuffer(flat[begins[i] : ends[i]], dtype=np.uint8)
@@ -99,29 +87,27 @@ class Rows:
 
     def advise(self, slot: int, offset: int, size: int) -> None:
         """Ask the system to bring bytes of a slot into the page cache."""
-        os.posix_fadvise(self._shard(slot).fd, offset, size, os.POSIX_FADV_WILLNEED)
+        self._shard(slot).want(offset, size)
 
     def cached(self, slot: int, offset: int) -> bool:
         """Whether a byte of a slot is in the page cache; reads nothing from the disk."""
-        try:
-            return os.preadv(self._shard(slot).fd, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
-        except OSError:
-            return False  # not there, or a file system that cannot say
+        return self._shard(slot).has(offset)
 
-    def _read_all(self, shard: _Shard, target: np.ndarray, offset: int) -> None:
+    def _read_all(self, shard: OpenShard, target: np.ndarray, offset: int) -> None:
         try:
-            read_into(shard.fd, target, offset)
+            read_into(shard, target, offset)
         except EOFError as error:
             raise MmfError(f"feature {self._spec.name!r} is damaged: {error}.") from None
 
-    def _shard(self, slot: int) -> _Shard:
+    def _shard(self, slot: int) -> OpenShard:
         with self._lock:
-            if slot not in self._open:
-                self._open[slot] = _Shard(self._folder / layout.shard_name(slot, self._spec))
-                if len(self._open) > self._most_open:
-                    self._open.popitem(last=False)
-            self._open.move_to_end(slot)
-            return self._open[slot]
+            shard = self._open.pop(slot, None) or self._files.open_shard(
+                self._folder / layout.shard_name(slot, self._spec)
+            )
+            self._open[slot] = shard  # the last one used is the last one
+            if len(self._open) > self._files.most_open:
+                self._open.popitem(last=False)
+            return shard
 
     def _as_written(self) -> bool:
         try:
@@ -143,6 +129,12 @@ class Rows:
 
     def _through_zarr(self) -> Any:
         import zarr  # half a second that only such arrays need
+
+        if self.far:
+            raise MmfError(
+                f"feature {self._spec.name!r} is not stored as mmf writes it, and in a bucket "
+                f"only that can be read. Copy {self._files.name!r} to a disk and open it there."
+            )
 
         try:
             array = zarr.open_array(str(self._folder), mode="r", zarr_format=3)

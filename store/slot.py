@@ -16,7 +16,8 @@ import numpy as np
 
 from mmf.store import layout
 from mmf.store.feature import FeatureSpec
-from mmf.store.layout import Geometry, naming
+from mmf.store.files import Files, OpenShard, naming
+from mmf.store.layout import Geometry
 
 _ABSENT = np.uint64(2**64 - 1)
 
@@ -68,12 +69,12 @@ class SlotWriter:
                 view = view[self._file.write(view) :]
 
 
-def place(writer: SlotWriter, folder: Path, spec: FeatureSpec) -> int:
+def place(files: Files, writer: SlotWriter, folder: Path, spec: FeatureSpec) -> int:
     """Seal a shard and give it a number in its array's folder that nobody else can have."""
     writer.seal()
-    slot = layout.next_slot(folder)
-    while not layout.place(writer.path, folder / layout.shard_name(slot, spec)):
-        slot += 1
+    slot = files.next_slot(folder)
+    while not files.place(writer.path, folder / layout.shard_name(slot, spec)):
+        slot = max(slot + 1, files.next_slot(folder))
     writer.slot = slot
     return slot
 
@@ -95,11 +96,12 @@ def file_bytes(geometry: Geometry, row_bytes: int, rows: int) -> int:
     return used * geometry.rows_per_chunk * row_bytes + 16 * geometry.chunks_per_slot + 4
 
 
-def read_into(fd: int, target: np.ndarray, offset: int) -> None:
+def read_into(shard: OpenShard, target: np.ndarray, offset: int) -> None:
     """Fill the C-contiguous `target` from byte `offset` of an open shard; EOFError if it ends."""
     view = memoryview(target.data).cast("B")
+    shard.need(offset, len(view))
     while view:
-        n = os.preadv(fd, [view], offset)
+        n = os.preadv(shard.fd, [view], offset)
         if n == 0:
             raise EOFError(f"the shard ends {len(view)} bytes early")
         view, offset = view[n:], offset + n

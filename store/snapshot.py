@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mmf import unknown
-from mmf.store import head, layout
+from mmf.store import head
+from mmf.store.files import Files, open_files, read_sealed, sealed
 
 FOLDER = "snapshots"
 
@@ -22,45 +23,46 @@ def identify(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def pin(root: Path, value: Mapping[str, Any]) -> str:
+def pin(files: Files, value: Mapping[str, Any]) -> str:
     """Keep what is visible under its id."""
     name = identify(value)
-    path = root / FOLDER / f"{name}.json"
+    path = files.root / FOLDER / f"{name}.json"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        part = layout.write_new(root / "tmp", layout.sealed(dict(value)))
-        if not layout.place(part, path):
+        part = files.write_new(sealed(dict(value)))
+        if not files.place(part, path):
             part.unlink()
-        head.note(root)
+        head.note(files)
     return name
 
 
-def read(root: Path, name: str) -> dict[str, Any]:
+def read(files: Files, name: str) -> dict[str, Any]:
     """What a snapshot names; UnknownName if there is none."""
-    path = root / FOLDER / f"{name}.json"
+    path = files.root / FOLDER / f"{name}.json"
     if not path.is_file():
-        raise unknown("snapshot", name, listed(root))
-    return layout.read_sealed(path)
+        raise unknown("snapshot", name, listed(files))
+    return read_sealed(path)
 
 
-def listed(root: Path) -> list[str]:
+def listed(files: Files) -> list[str]:
     """Ids of the snapshots of a store."""
-    return sorted(p.stem for p in (root / FOLDER).glob("*.json"))
+    return sorted(p.stem for p in (files.root / FOLDER).glob("*.json"))
 
 
-def rename_record(root: Path, old: str, new: str | None) -> None:
+def rename_record(files: Files, old: str, new: str | None) -> None:
     """Name another record in the place of one, or none, in every snapshot."""
-    for path in sorted((root / FOLDER).glob("*.json")):
-        value = layout.read_sealed(path)
+    for path in sorted((files.root / FOLDER).glob("*.json")):
+        value = read_sealed(path)
         if old in value["records"]:
             names = [n for n in value["records"] if n != old]
             value["records"] = sorted([*names, *([new] if new else [])])
-            layout.put(root / "tmp", path, layout.sealed(value))
+            files.put(path, sealed(value))
 
 
-def forget(root: Path, names: Iterable[str]) -> None:
+def forget(store: str | Path | Files, names: Iterable[str]) -> None:
     """Let go of snapshots: from now on `gc` may take what only they name."""
+    files = open_files(store)
     for name in names:
-        read(root, name)
-        (root / FOLDER / f"{name}.json").unlink()
-        head.note(root, forgotten=[name])
+        read(files, name)
+        files.remove(files.root / FOLDER / f"{name}.json")
+        head.note(files, forgotten=[name])

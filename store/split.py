@@ -61,7 +61,9 @@ def split(
     table = store.videos()
     videos = table["video_id"].to_pylist()
     if not videos:
-        raise MmfError(f"the store {str(store.path)!r} has no videos to split; extract some first.")
+        raise MmfError(
+            f"the store {store.files.name!r} has no videos to split; extract some first."
+        )
     strata = None
     if by is None:
         groups = {v: v for v in videos}

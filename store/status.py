@@ -12,7 +12,7 @@ def describe(store: FeatureStore) -> dict[str, Any]:
     videos = len(store.videos())
     features = {name: _feature(store, name, videos) for name in sorted(store.features)}
     return {
-        "store": str(store.path),
+        "store": store.files.name,
         "videos": videos,
         "bytes": sum(f["bytes"] for f in features.values()),
         "content": store.content_hash()[:16],
@@ -24,7 +24,7 @@ def describe(store: FeatureStore) -> dict[str, Any]:
 def _feature(store: FeatureStore, name: str, videos: int) -> dict[str, Any]:
     stored = store.stored(name)
     outcomes = Counter(stored.outcomes["status"].to_pylist())
-    shards = stored.folder.glob("c.*")
+    shards = store.files.shards(stored.folder)
     return {
         "modality": stored.spec.modality,
         "backbone": str(stored.spec.recipe.get("backbone", "added")),
@@ -35,7 +35,7 @@ def _feature(store: FeatureStore, name: str, videos: int) -> dict[str, Any]:
         "fingerprint": stored.spec.fingerprint,
         "array": f"{layout.GROUP}/{stored.array}",
         "rows": int(stored.rows.sum()),
-        "bytes": sum(path.stat().st_size for path in shards),
+        "bytes": sum(shard.size_bytes for shard in shards),
         **{s: outcomes[s] for s in ("done", "skipped", "failed")},
         "missing": videos - outcomes.total(),  # no run has tried them yet
     }

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 from mmf import MmfError
 from mmf.store import layout
 from mmf.store.feature import FeatureSpec, Track
+from mmf.store.files import Files
 from mmf.store.items import Items
 from mmf.store.log import Log
 from mmf.store.rows import Rows
@@ -23,15 +23,15 @@ class StoredFeature:
     A video is known by its position: its row in `outcomes`.
     """
 
-    def __init__(self, root: Path, log: Log, value: Mapping[str, Any]):
-        self._root = root
+    def __init__(self, files: Files, log: Log, value: Mapping[str, Any]):
+        self._files = files
         self.spec = FeatureSpec.from_json(value["spec"])
         self.array: str = value["array"]
         self.geometry = layout.Geometry(**value["geometry"])
-        self.folder = root / layout.GROUP / self.array
+        self.folder = files.root / layout.GROUP / self.array
         self.dtype = np.dtype(self.spec.dtype).newbyteorder("<")
         self._log = log
-        self.shards = Rows(self.folder, self.spec, self.geometry)
+        self.shards = Rows(files, self.array, self.spec, self.geometry)
         self._outcomes: pa.Table | None = None
 
     @property
@@ -74,7 +74,7 @@ class StoredFeature:
 
     def grow(self) -> None:
         """Bring the array's Zarr metadata up to the log, for the other tools that read it."""
-        layout.grow(self.folder, self._root / "tmp", self.metadata())
+        layout.grow(self._files, self.folder, self.metadata())
 
     def times(self, position: int) -> np.ndarray:
         """Seconds of a video's rows, float64 (T,)."""

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -13,10 +12,9 @@ import pyarrow as pa
 from mmf import MmfError
 from mmf.store import denied, head, layout, log
 from mmf.store import snapshot as snapshots
+from mmf.store.files import Files, current, digest, json_bytes, open_files, read_sealed
 from mmf.store.reader import FeatureStore
 from mmf.store.stored import StoredFeature
-
-_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,132 +25,123 @@ class Problem:
     what: str
 
 
-def verify(path: str | Path) -> list[Problem]:
+def verify(path: str | Path | Files) -> list[Problem]:
     """Problems of the store at `path`, none where it is whole.
 
     Files are compared with their digests; rows with the crc32c of their video; the metadata that
     other tools read with what the log says.
     """
-    root = Path(path)
-    problems = [*_fixed_files(root), *_sealed_json(root), *_named_by_digest(root)]
-    problems += _missing(root)
+    files = open_files(path)
+    problems = [*_fixed_files(files), *_sealed_json(files), *_named_by_digest(files)]
+    problems += _missing(files)
     if problems:
         return problems  # what is damaged cannot say what else there should be
-    store = FeatureStore(root)
-    problems += [*_shards(root), *_metadata(root)]
+    store = FeatureStore(files)
+    problems += [*_shards(files), *_metadata(files)]
     for name in sorted(store.features):
         problems += _feature(store.stored(name))
     return problems
 
 
-def _fixed_files(root: Path) -> Iterator[Problem]:
-    expected = {"mmf.json": layout.json_bytes(layout.FORMAT)}
+def _fixed_files(files: Files) -> Iterator[Problem]:
+    expected = {"mmf.json": json_bytes(layout.FORMAT)}
     expected[f"{layout.GROUP}/zarr.json"] = layout.group_json()
     for name, data in expected.items():
-        if not (root / name).is_file():
+        if not (files.root / name).is_file():
             yield Problem(path=name, what="is missing")
-        elif (root / name).read_bytes() != data:
+        elif (files.root / name).read_bytes() != data:
             yield Problem(path=name, what="has changed")
 
 
-def _sealed_json(root: Path) -> Iterator[Problem]:
+def _sealed_json(files: Files) -> Iterator[Problem]:
     kinds = (
         *("features/*/*.json", "catalog/*/*/*.json", "index/*.json"),
         *("denied/*.json", "snapshots/*.json", head.FILE),
     )
-    for path in sorted(p for kind in kinds for p in root.glob(kind)):
+    for path in sorted(p for kind in kinds for p in files.root.glob(kind)):
         try:
-            value = layout.read_sealed(path)
+            value = read_sealed(path)
         except MmfError:
-            yield Problem(path=str(path.relative_to(root)), what="has changed")
+            yield Problem(path=str(path.relative_to(files.root)), what="has changed")
             continue
         if "file" in value and path == max(path.parent.glob("*.json")):
             table = path.with_name(value["file"])
             if not table.is_file():
-                yield Problem(path=str(table.relative_to(root)), what="is missing")
+                yield Problem(path=str(table.relative_to(files.root)), what="is missing")
 
 
-def _named_by_digest(root: Path) -> Iterator[Problem]:
+def _named_by_digest(files: Files) -> Iterator[Problem]:
     kinds = ("log/*", "catalog/*/*/*.parquet", "index/*.arrow")
-    for path in sorted(p for kind in kinds for p in root.glob(kind)):
-        if path.stem.split(".")[-1] != layout.digest(path.read_bytes()):
-            yield Problem(path=str(path.relative_to(root)), what="has changed")
+    for path in sorted(p for kind in kinds for p in files.root.glob(kind)):
+        if path.stem.split(".")[-1] != digest(path.read_bytes()):
+            yield Problem(path=str(path.relative_to(files.root)), what="has changed")
 
 
-def _missing(root: Path) -> Iterator[Problem]:
+def _missing(files: Files) -> Iterator[Problem]:
     """Files that the head, another record or a snapshot names, and that are not there."""
-    newest, named = _head(root), set[str]()
-    there = {p.name for p in (root / "log").glob("*.parquet")}
+    newest, named = _head(files), set[str]()
+    there = {p.name for p in (files.root / "log").glob("*.parquet")}
     if newest is None:
-        if there or any(head.folders(root)):
+        if there or any(head.folders(files)):
             yield Problem(path=head.FILE, what="is missing")
         newest = head.Head()
     for name in sorted(there):
         with suppress(MmfError):  # its digest tells already
-            named.update(log.seen_by(log.read_record(root / "log" / name)))
+            named.update(log.seen_by(log.read_record(files.root / "log" / name)))
     named.update(newest.records)
     named -= newest.gone
     for folder, last in newest.versions.items():
         numbers = [last] if folder == denied.FOLDER else range(1, last + 1)
-        names = {p.stem for p in (root / folder).glob("*.json")}
+        names = {p.stem for p in (files.root / folder).glob("*.json")}
         missing = [n for n in numbers if f"{n:06d}" not in names]
         yield from (Problem(path=f"{folder}/{n:06d}.json", what="is missing") for n in missing)
-    for snapshot in sorted(newest.snapshots.union(snapshots.listed(root))):
-        path = root / snapshots.FOLDER / f"{snapshot}.json"
+    for snapshot in sorted(newest.snapshots.union(snapshots.listed(files))):
+        path = files.root / snapshots.FOLDER / f"{snapshot}.json"
         if not path.is_file():
-            yield Problem(path=str(path.relative_to(root)), what="is missing")
+            yield Problem(path=str(path.relative_to(files.root)), what="is missing")
             continue
         with suppress(MmfError):
-            value = layout.read_sealed(path)
+            value = read_sealed(path)
             named.update(value["records"])
             tables = [f"catalog/{n}/{t['file']}" for n, t in value["catalog"].items()]
             for table in tables:
-                if not (root / table).is_file():
+                if not (files.root / table).is_file():
                     yield Problem(path=table, what=f"is missing; snapshot {snapshot} names it")
     yield from (Problem(path=f"log/{name}", what="is missing") for name in sorted(named - there))
 
 
-def _head(root: Path) -> head.Head | None:
+def _head(files: Files) -> head.Head | None:
     """The head; None where there is none. Where it is damaged it names nothing."""
-    if not (root / head.FILE).is_file():
+    if not (files.root / head.FILE).is_file():
         return None
     try:
-        return head.read(root)
+        return head.read(files)
     except MmfError:
         return head.Head()
 
 
-def _shards(root: Path) -> Iterator[Problem]:
-    for record in sorted((root / "log").glob("*.parquet")):
+def _shards(files: Files) -> Iterator[Problem]:
+    for record in sorted((files.root / "log").glob("*.parquet")):
         for shard in log.shards_of(log.read_record(record)):
             name = f"{layout.GROUP}/{shard.name}"
-            if not (root / name).is_file():
+            if not files.has(files.root / name):
                 yield Problem(path=name, what=f"is missing; {record.name} names it")
-                continue
-            with open(root / name, "rb") as file:
-                if _crc32c(file) != shard.crc32c:
-                    yield Problem(path=name, what="has changed")
+            elif files.crc32c(files.root / name) != shard.crc32c:
+                yield Problem(path=name, what="has changed")
 
 
-def _crc32c(file: BinaryIO) -> int:
-    total = 0
-    while piece := file.read(_PIECE_BYTES):
-        total = google_crc32c.extend(total, piece)
-    return int(total)
-
-
-def _metadata(root: Path) -> Iterator[Problem]:
-    committed = log.Log(root)
-    current = (layout.current(p)[1] for p in sorted((root / "features").iterdir()))
-    arrays = {value["array"] for value in current if value is not None}
+def _metadata(files: Files) -> Iterator[Problem]:
+    committed = log.Log(files)
+    standing = (current(p)[1] for p in sorted((files.root / "features").iterdir()))
+    arrays = {value["array"] for value in standing if value is not None}
     for array in sorted(arrays.union(committed.arrays)):
-        path = root / layout.GROUP / array / "zarr.json"
-        name = str(path.relative_to(root))
+        path = files.root / layout.GROUP / array / "zarr.json"
+        name = str(path.relative_to(files.root))
         if not path.is_file():
             yield Problem(path=name, what="is missing")
             continue
         try:
-            spec, geometry = layout.describe(root, array)
+            spec, geometry = layout.describe(files, array)
         except (MmfError, ValueError, KeyError, TypeError, IndexError):
             yield Problem(path=name, what="has changed")
             continue

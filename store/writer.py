@@ -122,7 +122,7 @@ class Writer:
         for row, writers in zip(self._rows, self._places, strict=True):
             row["slot"] = writers[0].slot if writers else 0
             row["more_slots"] = [w.slot for w in writers[1:]] or None
-        record = log.write_record(self._store.path, self._rows, shards, self._store.newest)
+        record = log.write_record(self._store.files, self._rows, shards, self._store.newest)
         touched, rows = self._into, self._rows
         self._clear()
         self._store.refresh()
@@ -164,8 +164,8 @@ class Writer:
         """Do for this commit what was done for the whole store while it was on its way."""
         denied = self._store.denied
         if any(denied.purged(row["video_id"]) for row in rows):
-            shards = rewrite(self._store.path, record, lambda r: not denied.purged(r["video_id"]))
-            sweep(self._store.path, shards)
+            shards = rewrite(self._store.files, record, lambda r: not denied.purged(r["video_id"]))
+            sweep(self._store.files, shards)
             self._store.refresh()
         for feature, stored in touched.items():
             if stored.array in self._store.before(feature):
@@ -220,13 +220,13 @@ class Writer:
         return writers[first:], start
 
     def _open(self, stored: "StoredFeature") -> SlotWriter:
-        return SlotWriter(self._store.path / "tmp", stored.geometry, stored.spec.row_bytes)
+        return SlotWriter(self._store.files.tmp, stored.geometry, stored.spec.row_bytes)
 
     def _place(self, stored: "StoredFeature", writers: list[SlotWriter]) -> list[log.Shard]:
         """Give the slots of one feature their numbers."""
         shards = []
         for writer in writers:
-            slot = place(writer, stored.folder, stored.spec)
+            slot = place(self._store.files, writer, stored.folder, stored.spec)
             name = f"{stored.array}/{layout.shard_name(slot, stored.spec)}"
             shards.append(log.Shard(name=name, size_bytes=writer.size_bytes, crc32c=writer.crc32c))
         return shards

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from mmf import MmfError
-from mmf.store import layout
 from mmf.store.catalog import Item
 from mmf.store.feature import Track
+from mmf.store.files import sync_folder
 from mmf.store.reader import FeatureStore
 
 
@@ -24,7 +24,7 @@ def finished(path: Path) -> Iterator[Path]:
         with open(part, "rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
-        layout.sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mmf.store import layout
+from mmf.store.files import write_new
 
 CHAOS = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
 
@@ -28,7 +28,7 @@ def test_an_error_of_the_system_names_its_file_also_in_another_process(tmp_path,
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left on device: '.*part'") as caught:
-        layout.write_new(tmp_path, b"x")
+        write_new(tmp_path, b"x")
     told = pickle.loads(pickle.dumps(caught.value))  # as a lane tells its job
     assert (told.errno, told.filename) == (errno.ENOSPC, caught.value.filename)
     assert not list(tmp_path.iterdir())

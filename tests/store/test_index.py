@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmf.store import FeatureSpec, FeatureStore, Outcome, Track, index, log
+from mmf.store.layout import Geometry
 from mmf.store.verify import verify
 
 SPEC = FeatureSpec(name="f", modality="text", shape=(2,), dtype="float32")
@@ -179,7 +180,7 @@ def test_the_index_holds_the_ends_of_arrays_with_videos_longer_than_a_slot(store
     long = FeatureSpec(name="l", modality="text", shape=(16,), dtype="uint8")
     monkeypatch.setattr(
         "mmf.store.reader.layout.Geometry.of",
-        lambda spec: log.layout.Geometry(rows_per_chunk=1, chunks_per_slot=4),
+        lambda spec: Geometry(rows_per_chunk=1, chunks_per_slot=4),
     )
     store.add(long, [track("a", 3, spec=long), track("b", 10, spec=long), track("c", 2, spec=long)])
     before = json.loads(store.stored("l").metadata())["shape"]

@@ -13,6 +13,7 @@ from mmf.store import FeatureSpec, FeatureStore, Outcome, Track
 from mmf.store import layout as layout_module
 from mmf.store.compact import compact
 from mmf.store.delete import delete
+from mmf.store.files import Files
 from mmf.store.gc import collect
 from mmf.store.layout import GROUP, Geometry
 from mmf.store.repair import repair
@@ -138,17 +139,17 @@ def test_what_is_committed_to_the_old_array_during_a_compaction_is_not_lost(stor
     early, middle, after = late.writer(), late.writer(), late.writer()
     for writer, i in ((early, 20), (middle, 21), (after, 22)):
         writer.put("f", video(i))
-    publish = layout_module.publish
+    publish = Files.publish
 
-    def commit_around(folder, *arguments, **named):
+    def commit_around(files, folder, *arguments, **named):
         if folder.parent.name == "features":
             early.commit()  # after the last pass, before the new version
-            won = publish(folder, *arguments, **named)
+            won = publish(files, folder, *arguments, **named)
             middle.commit()  # after the new version, before the compaction looks again
             return won
-        return publish(folder, *arguments, **named)
+        return publish(files, folder, *arguments, **named)
 
-    monkeypatch.setattr(layout_module, "publish", commit_around)
+    monkeypatch.setattr(Files, "publish", commit_around)
     compact(store.path, ["f"])
     monkeypatch.undo()
     after.commit()
@@ -159,14 +160,14 @@ def test_what_is_committed_to_the_old_array_during_a_compaction_is_not_lost(stor
 
 
 def test_of_two_compactions_one_wins_and_the_loser_is_garbage(store, monkeypatch):
-    publish, before = layout_module.publish, store.content_hash()
+    publish, before = Files.publish, store.content_hash()
 
-    def race(folder, *arguments, **named):
-        monkeypatch.setattr(layout_module, "publish", publish)
+    def race(files, folder, *arguments, **named):
+        monkeypatch.setattr(Files, "publish", publish)
         compact(store.path, ["f"])
-        return publish(folder, *arguments, **named)
+        return publish(files, folder, *arguments, **named)
 
-    monkeypatch.setattr(layout_module, "publish", race)
+    monkeypatch.setattr(Files, "publish", race)
     assert compact(store.path, ["f"]) == []
     assert FeatureStore(store.path).stored("f").array == "f.3"
     assert FeatureStore(store.path).content_hash() == before

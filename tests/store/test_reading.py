@@ -149,7 +149,8 @@ def test_a_lost_shard_is_an_error_also_from_a_thread(store):
 
 
 def test_more_shards_than_may_be_open_are_read_all_the_same(store, monkeypatch):
-    monkeypatch.setattr("mmf.store.rows.resource.getrlimit", lambda _: (0, 0))
+    monkeypatch.setattr("mmf.store.local.resource.getrlimit", lambda _: (0, 0))
+    store = FeatureStore(store.path)
     spec = FeatureSpec(name="many", modality="rgb", shape=(3,), dtype="float32")
     for i in range(40):
         store.add(spec, [Track(video_id=f"w{i}", values=np.full((2, 3), i), times=[0, 1])])

@@ -1,0 +1,274 @@
+"""A store in a bucket: its small files in a folder of this machine, its shards behind a cache.
+
+The folder stands for the URL: opened as a store, it is the one in the bucket. Every change goes to
+the bucket first and then to the folder; `sync` brings what others have changed, by a listing for
+each kind of file. A file's time says, below the second, which version of its object it is; so
+both come to be at once, whichever process of this machine fetches it.
+
+A commit is what it is in a folder: shards, then a record under a key that nobody else has. Where a
+folder relies on exclusive `link`, a bucket has conditional puts: a new object only where there is
+none, newer bytes only in the place of those that were read. There are no locks.
+"""
+
+# ruff: noqa: D102  `Files` says what they do
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import google_crc32c
+
+from mmf import MmfError
+from mmf.store import layout
+from mmf.store.bucket import Bucket, Object
+from mmf.store.cache import CACHE_BYTES, CachedShard, ShardCache
+from mmf.store.files import LOST, ORIGIN, Entry, Files, json_bytes
+
+KINDS = ("log", "index", "features", "catalog", "snapshots", "denied")
+SHARDS = "shards"  # the cache's folder
+
+
+def open_objects(where: str | Path) -> "ObjectFiles":
+    """The store at a URL, or the one that a folder stands for."""
+    origin = Path(where) / ORIGIN
+    if origin.exists():
+        return ObjectFiles(json.loads(origin.read_bytes())["url"], Path(where))
+    scheme, _, rest = str(where).partition(":/")
+    url = f"{scheme}://{rest.strip('/')}"
+    return ObjectFiles(url, cache_folder() / _folder_name(url))
+
+
+def cache_folder() -> Path:
+    """Where what is in a bucket is kept on this machine: MMF_CACHE, or the user's cache folder."""
+    if chosen := os.environ.get("MMF_CACHE"):
+        return Path(chosen).absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "mmf"
+
+
+def cache_bytes() -> int:
+    """How large the cache of a store's shards may be: MMF_CACHE_GB, or 64."""
+    given = os.environ.get("MMF_CACHE_GB", "")
+    try:
+        return int(float(given) * (1 << 30)) if given else CACHE_BYTES
+    except ValueError:
+        raise MmfError(
+            f"MMF_CACHE_GB is {given!r}; expected a number of GiB, such as 64."
+        ) from None
+
+
+def _folder_name(url: str) -> str:
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")  # there may be a bucket of the name at each
+    hashed = hashlib.sha256(f"{endpoint}\0{url}".encode()).hexdigest()[:16]
+    return f"{url.rpartition('/')[2][:32]}-{hashed}"
+
+
+class ObjectFiles(Files):
+    """The objects below a URL."""
+
+    far = True
+    most_open = 0  # the cache has them open
+
+    def __init__(self, url: str, root: Path):
+        self.root, self.name = root, url
+        self._bucket = Bucket(url)
+        self._cache = ShardCache(self._bucket, root / SHARDS, cache_bytes())
+        self._listed: dict[str, dict[str, Object]] = {}  # array → its shards by key
+        self.tmp.mkdir(parents=True, exist_ok=True)
+        if not (root / ORIGIN).exists():
+            os.replace(self.write_new(json_bytes({"url": url})), root / ORIGIN)
+        self.sync()
+
+    # what others have changed
+
+    def sync(self) -> None:
+        begun = time.time()
+        kinds = self._bucket.pool.map(self._bucket.below, KINDS)
+        (top, _), (group, arrays) = self._bucket.pool.map(self._bucket.folder, ("", layout.GROUP))
+        listed = [o for objects in (top, group, *kinds) for o in objects]
+        stale = [o for o in listed if not self._is_current(o)]
+        # what names others comes after what it names
+        tables = [o.key for o in stale if not o.key.endswith(".json")]
+        named = [o.key for o in stale if o.key.endswith(".json")]
+        for keys in (tables, [*named, *(f"{layout.GROUP}/{array}/zarr.json" for array in arrays)]):
+            list(self._bucket.pool.map(self._fetch, keys))
+        self._forget({o.key for o in listed}, set(arrays), begun)
+
+    def names(self) -> set[str]:
+        objects, folders = self._bucket.folder("")
+        return {*(o.key for o in objects), *folders}
+
+    def _fetch(self, key: str) -> None:
+        """Bring one object; nothing happens where it has just gone."""
+        try:
+            found, data = self._bucket.get(key)
+        except FileNotFoundError:
+            if key.endswith("/zarr.json"):
+                (self.root / key).parent.mkdir(parents=True, exist_ok=True)
+                (self.root / key).unlink(missing_ok=True)
+            return
+        self._keep(found, self.write_new(data))
+
+    def _keep(self, found: Object, part: Path) -> None:
+        """Give a file that holds an object's bytes the object's place and time."""
+        nanoseconds = int(found.modified) * 10**9 + _tag(found)
+        os.utime(part, ns=(nanoseconds, nanoseconds))
+        target = self.root / found.key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(part, target)
+
+    def _is_current(self, found: Object) -> bool:
+        try:
+            stat = (self.root / found.key).stat()
+        except FileNotFoundError:
+            return False
+        return stat.st_size == found.size_bytes and stat.st_mtime_ns % 10**9 == _tag(found)
+
+    def _forget(self, keys: set[str], arrays: set[str], begun: float) -> None:
+        """Remove what is here and was not listed, unless it came here since."""
+        folders = [self.root / kind for kind in KINDS]
+        files = [p for folder in folders for p in folder.rglob("*") if p.is_file()]
+        files += [p for p in self.root.glob("*.json") if p.name != ORIGIN]
+        for path in files:
+            if self._key(path) not in keys and _is_older(path, begun):
+                path.unlink(missing_ok=True)
+        for folder in (self.root / layout.GROUP).glob("*/"):
+            if folder.name not in arrays and _is_older(folder, begun):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    # how files come to be
+
+    def place(self, part: Path, target: Path) -> bool:
+        key, data = self._key(target), part.read_bytes()
+        made = self._bucket.create(key, data)
+        if made is None:
+            if not self._bucket.same(key, data):  # ours is there where an answer was lost
+                self._listed.pop(target.parent.name, None)
+                return False
+            made = self._bucket.head(key)
+        self._came(made, part)
+        return True
+
+    def put(self, path: Path, data: bytes) -> None:
+        self._came(self._bucket.put(self._key(path), data), self.write_new(data))
+
+    def update(self, path: Path, change: Callable[[bytes | None], bytes | None]) -> None:
+        while True:
+            try:
+                found, old = self._bucket.get(self._key(path))
+            except FileNotFoundError:
+                found, old = None, None
+            new = change(old)
+            if new is None or new == old:
+                return
+            if found is None:
+                made = self._bucket.create(self._key(path), new)
+            else:
+                made = self._bucket.replace(found, new)
+            if made is not None:
+                self._came(made, self.write_new(new))
+                return
+
+    def _came(self, made: Object, part: Path) -> None:
+        """Keep here what has just been put there; a shard comes back when somebody reads it."""
+        if _is_shard(made.key):
+            part.unlink()
+            self._listed.get(made.key.split("/")[-2], {})[made.key] = made
+        else:
+            self._keep(made, part)
+
+    # how they go
+
+    def remove(self, path: Path) -> None:
+        if path.parent != self.tmp:
+            self._delete([self._key(path)])
+        path.unlink(missing_ok=True)
+
+    def remove_folder(self, folder: Path) -> None:
+        self._delete([o.key for o in self._bucket.below(self._key(folder))])
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _delete(self, keys: Iterable[str]) -> None:
+        keys = list(keys)
+        self._bucket.delete(keys)
+        for key in filter(_is_shard, keys):
+            self._listed.get(key.split("/")[-2], {}).pop(key, None)
+            self._cache.forget(key)
+
+    def set_aside(self, path: Path, *, keep: bool) -> None:
+        key = self._key(path)
+        self._bucket.copy(key, f"{LOST}/{key.replace('/', '.')}")
+        if not keep:
+            self.remove(path)
+
+    # shards
+
+    def weigh(self, path: Path) -> tuple[int, float]:
+        if path.is_relative_to(self.tmp):
+            stat = path.stat()
+            return stat.st_size, stat.st_mtime
+        key = self._key(path)
+        found = self._bucket.below(key) or [self._bucket.head(key)]
+        return sum(o.size_bytes for o in found), max(o.modified for o in found)
+
+    def has(self, path: Path) -> bool:
+        key = self._key(path)
+        return self._shard(key) is not None if _is_shard(key) else path.is_file()
+
+    def shards(self, array: Path) -> list[Entry]:
+        return [
+            Entry(path=self.root / key, size_bytes=one.size_bytes, since=one.modified)
+            for key, one in sorted(self._list(array.name).items())
+        ]
+
+    def next_slot(self, array: Path) -> int:
+        known = self._listed.get(array.name)
+        keys = self._list(array.name) if known is None else known
+        return max((int(key.split("/")[-1].split(".")[1]) for key in keys), default=-1) + 1
+
+    def open_shard(self, path: Path) -> CachedShard:
+        found = self._shard(self._key(path))
+        if found is None:
+            raise MmfError(
+                f"the store has lost '{self.name}/{self._key(path)}'. Restore it from a copy, or "
+                "run `mmf repair`."
+            )
+        return self._cache.open(found)
+
+    def crc32c(self, path: Path) -> int:
+        return self.open_shard(path).crc32c()
+
+    def _shard(self, key: str) -> Object | None:
+        array = key.split("/")[-2]
+        found = self._listed.get(array, {}).get(key)
+        return found or self._list(array).get(key)
+
+    def _list(self, array: str) -> dict[str, Object]:
+        """The shards that an array has now; the cache forgets all others."""
+        objects = self._bucket.folder(f"{layout.GROUP}/{array}")[0]
+        found = {o.key: o for o in objects if _is_shard(o.key)}
+        self._listed[array] = found
+        self._cache.keep_only(array, found.values())
+        return found
+
+    def _key(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+
+def _is_shard(key: str) -> bool:
+    return key.startswith(f"{layout.GROUP}/") and key.rpartition("/")[2].startswith("c.")
+
+
+def _is_older(path: Path, than: float) -> bool:
+    try:
+        return path.stat().st_ctime < than
+    except FileNotFoundError:
+        return False
+
+
+def _tag(found: Object) -> int:
+    """Nanoseconds below a second, whole microseconds, that tell versions of an object apart."""
+    return int(google_crc32c.value(found.tag.encode())) % 10**6 * 1000
