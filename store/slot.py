@@ -15,8 +15,9 @@ import google_crc32c
 import numpy as np
 
 from mmf.store import layout
+from mmf.store.blocks import BlockFile
 from mmf.store.feature import FeatureSpec
-from mmf.store.files import Files, OpenShard, naming
+from mmf.store.files import Files, OpenShard
 from mmf.store.layout import Geometry
 
 _ABSENT = np.uint64(2**64 - 1)
@@ -33,7 +34,7 @@ class SlotWriter:
         self._geometry = geometry
         self._row_bytes = row_bytes
         self.crc32c = 0  # of every byte written so far
-        self._file = open(self.path, "xb", buffering=0)  # noqa: SIM115  closed by seal or discard
+        self._file = BlockFile(self.path)
 
     @property
     def free_rows(self) -> int:
@@ -51,22 +52,16 @@ class SlotWriter:
         chunk_rows = self._geometry.rows_per_chunk
         self._write(np.zeros(-self.rows % chunk_rows * self._row_bytes, np.uint8))
         self._write(np.frombuffer(footer(self._geometry, self._row_bytes, self.rows), np.uint8))
-        with naming(self.path):
-            os.fsync(self._file.fileno())
-            self._file.close()
+        self._file.finish()
 
     def discard(self) -> None:
         """Remove the file."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        self._file.discard()
 
     def _write(self, data: np.ndarray) -> None:
-        view = memoryview(data.data).cast("B")
         self.crc32c = google_crc32c.extend(self.crc32c, data)
-        self.size_bytes += len(view)
-        with naming(self.path):
-            while view:  # a raw write may be short
-                view = view[self._file.write(view) :]
+        self.size_bytes += data.nbytes
+        self._file.write(data)
 
 
 def place(files: Files, writer: SlotWriter, folder: Path, spec: FeatureSpec) -> int:
