@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,9 +27,9 @@ from mmf.fuse.plan import Plan, make_plan, some
 from mmf.fuse.resume import Saver, State
 from mmf.fuse.run import Run, next_free
 from mmf.store import Batch, FeatureStore
-from mmf.store.batch import Reading, batches
+from mmf.store.batch import Reading
 from mmf.store.buffers import Buffers
-from mmf.store.order import Order, epoch_order
+from mmf.store.loader import Loader
 
 MAIN_METRIC = {"single": "accuracy", "multi": "gap@20"}  # chooses the best epoch; ties by the loss
 _MAY_DIFFER = ("out", "store", "device")  # between the config of a run and of its resumption
@@ -65,9 +64,10 @@ def train(config: TrainConfig, progress: Progress | None = None, *, resume: bool
     state = saver.restore()
     if state.step == 0:
         _standardise(network, store, plan, config)
+    loader = _loader(store, plan, config)
     with _sigterm() as stop:
         while not _finished(state, config):
-            for batch in _batches(store, plan, config, state):
+            for batch in loader.epoch(state.epoch, start_batch=state.batch):
                 loss, norm = _learn(network, optimiser, batch, run)
                 if not math.isfinite(loss + norm):
                     raise _non_finite(run, state, batch, loss, norm)
@@ -106,19 +106,21 @@ def _learn(
     return loss.item(), norm.item()
 
 
-def _batches(store: FeatureStore, plan: Plan, config: TrainConfig, state: State) -> Iterator[Batch]:
-    """What is left of the epoch."""
-    items = plan.items["train"]
-    order = epoch_order(len(items), seed=config.seed, epoch=state.epoch)
+def _loader(store: FeatureStore, plan: Plan, config: TrainConfig) -> Loader:
     reading = Reading(
         features=tuple(plan.specs),
         classes=len(plan.classes),
         max_steps=config.max_steps,
+        threads=2,
         buffers=Buffers(),
     )
-    whole = Order(items=order, ends=np.array([len(items)]))
-    left = whole.after(state.batch * config.batch_size)
-    return batches(store, items, reading, size=config.batch_size, order=left)
+    return Loader(
+        store=store,
+        items=plan.items["train"],
+        reading=reading,
+        batch_size=config.batch_size,
+        seed=config.seed,
+    )
 
 
 def _close_epoch(state: State, run: Run, measured: Mapping[str, float]) -> dict[str, Any]:

@@ -5,18 +5,20 @@ reading its files from end to end costs, and the process itself needs no memory 
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmf import MmfError
 from mmf.store.order import Order
+from mmf.store.rows import Rows
 
 if TYPE_CHECKING:
     from mmf.store.stored import StoredFeature
 
-_BATCHES = 8  # asked for at once where the order has no windows
+_FEW = 1024  # items asked for at once where the order has no windows
 _GAP_BYTES = 256 << 10  # read along rather than left out
 _PIECE_BYTES = 8 << 20
 _SAMPLE = 32  # ranges that tell whether a unit is in the page cache
@@ -31,11 +33,11 @@ class Ahead:
         positions: Mapping[str, np.ndarray],
         order: Order,
         *,
-        batch_size: int,
+        in_memory: bool = False,
     ):
         self._features, self._positions, self._order = features, positions, order
-        step = _BATCHES * batch_size
-        few = np.arange(step, len(order.items) + step, step)
+        self._in_memory = in_memory
+        few = np.arange(_FEW, len(order.items) + _FEW, _FEW)
         self._ends = np.minimum(order.ends if len(order.ends) > 1 else few, len(order.items))
         self._reached = self._asked = 0
         self._far = any(feature.shards.far for feature in features.values())
@@ -65,14 +67,14 @@ class Ahead:
     def _run(self) -> None:
         begin = 0
         for end in self._ends.tolist():
-            ranges = list(self._ranges(self._order.items[begin:end]))
-            sample = ranges[:: max(1, len(ranges) // _SAMPLE)]
+            unit = self._order.items[begin:end]
             # asking for what is there takes a third of the time of reading it
-            if not all(self._try(f.shards.cached, slot, at) for f, slot, at, _ in sample):
-                for feature, slot, offset, size in ranges:
+            if not self._has(unit[:: max(1, len(unit) // _SAMPLE)]):
+                for shards, *where in self._ranges(unit):
                     if self._stopped:
                         return
-                    self._try(feature.shards.advise, slot, offset, size)
+                    with suppress(MmfError, OSError):  # whoever reads it will say what is wrong
+                        shards.bring(*where, in_memory=self._in_memory)
             with self._news:  # the next unit once this one is begun
                 self._asked = end
                 self._news.notify_all()
@@ -80,15 +82,18 @@ class Ahead:
                     self._news.wait()
             begin = end
 
-    def _try(self, ask: Callable[..., bool | None], *where: int) -> bool:
+    def _has(self, items: np.ndarray) -> bool:
         try:
-            return bool(ask(*where))
+            return all(
+                shards.has(slot, offset, in_memory=self._in_memory)
+                for shards, slot, offset, _ in self._ranges(items)
+            )
         except (MmfError, OSError):
-            return True  # whoever reads it will say what is wrong
+            return True
 
-    def _ranges(self, items: np.ndarray) -> Iterator[tuple["StoredFeature", int, int, int]]:
+    def _ranges(self, items: np.ndarray) -> Iterator[tuple[Rows, int, int, int]]:
         for name, feature in self._features.items():
             position = self._positions[name][items]
             for slot, offset, size in feature.ranges(position[position >= 0], _GAP_BYTES):
                 for part in range(offset, offset + size, _PIECE_BYTES):
-                    yield feature, slot, part, min(_PIECE_BYTES, offset + size - part)
+                    yield feature.shards, slot, part, min(_PIECE_BYTES, offset + size - part)

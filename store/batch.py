@@ -1,8 +1,7 @@
 """Batches of items: rows read straight into one array per feature."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,17 +9,13 @@ import google_crc32c
 import numpy as np
 
 from mmf import MmfError
-from mmf.store.ahead import Ahead
 from mmf.store.buffers import Buffers
 from mmf.store.catalog import Item
 from mmf.store.items import Items
-from mmf.store.order import Order, epoch_order
 
 if TYPE_CHECKING:
     from mmf.store.reader import FeatureStore
     from mmf.store.stored import StoredFeature
-
-__all__ = ["Batch", "Reading", "batches", "epoch_order", "fill"]
 
 MOST_THREADS = 64
 
@@ -64,56 +59,29 @@ class Reading:
             raise MmfError(f"threads is {self.threads}; expected 1 to {MOST_THREADS}.")
 
 
-def batches(
-    store: "FeatureStore",
-    items: Sequence[Item],
-    reading: Reading,
-    *,
-    size: int,
-    order: Order | None = None,
-) -> Iterator[Batch]:
-    """The items in batches of `size`, in order; the last one may be smaller.
-
-    While one batch is used, the system is asked for what comes next. With `buffers`, a batch that
-    nobody keeps is written over by a later one.
-    """
-    if size < 1:
-        raise MmfError(f"batch_size is {size}; expected 1 or more.")
-    items = Items.of(items)
-    order = order or Order.as_given(len(items))
-    features = {name: store.stored(name) for name in reading.features}
-    places = {name: f.positions(items.video_ids) for name, f in features.items()}
-    with ExitStack() as stack:
-        threads = reading.threads
-        pool = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else None
-        ahead = stack.enter_context(Ahead(features, places, order, batch_size=size))
-        for start in range(0, len(order.items), size):
-            ahead.reached(start)
-            numbers = order.items[start : start + size]
-            at = {name: found[numbers] for name, found in places.items()}
-            yield fill(store, items.take(numbers), reading, positions=at, pool=pool)
-
-
 def fill(
     store: "FeatureStore",
     items: Sequence[Item],
     reading: Reading,
     *,
     positions: Mapping[str, np.ndarray] | None = None,
-    pool: Executor | None = None,
+    readers: Executor | None = None,
+    in_memory: bool = False,
 ) -> Batch:
-    """One batch of these very items; `positions` of their videos by feature, where known."""
+    """One batch of these very items; `positions` of their videos by feature, where known.
+
+    `in_memory` says that memory can hold what is read in random order.
+    """
     columns = Items.of(items)
     values, lengths, reads = {}, {}, []
     for name in reading.features:
         feature = store.stored(name)
         at = positions[name] if positions else feature.positions(columns.video_ids)
-        one = _Target.of(feature, feature.spans(columns, at), reading)
+        one = _Target.of(feature, feature.spans(columns, at), reading, in_memory)
         values[name], lengths[name] = one.values, one.lengths
-        by_disk = np.lexsort((one.spans[:, 1], one.spans[:, 0]))
-        parts = np.array_split(by_disk, reading.threads if pool else 1)
+        parts = np.array_split(np.arange(len(columns)), reading.threads if readers else 1)
         reads += [(one, part) for part in parts]
-    for _ in pool.map(_read, reads) if pool else map(_read, reads):
+    for _ in readers.map(_read, reads) if readers else map(_read, reads):
         pass
     labels, rated = columns.multi_hot(reading.classes)
     return Batch(items=columns, values=values, lengths=lengths, labels=labels, rated=rated)
@@ -128,9 +96,12 @@ class _Target:
     lengths: np.ndarray  # int32 (B,), rows to be kept of each
     values: np.ndarray  # (B, T, *shape), undefined as yet
     check: bool
+    in_memory: bool
 
     @classmethod
-    def of(cls, feature: "StoredFeature", spans: np.ndarray, reading: Reading) -> "_Target":
+    def of(
+        cls, feature: "StoredFeature", spans: np.ndarray, reading: Reading, in_memory: bool
+    ) -> "_Target":
         lengths = spans[:, 2].astype(np.int32)
         if reading.max_steps is not None:
             lengths = np.minimum(lengths, reading.max_steps)
@@ -138,7 +109,12 @@ class _Target:
         lend = reading.buffers.lend if reading.buffers else np.empty
         values = lend(shape, feature.dtype)
         return cls(
-            feature=feature, spans=spans, lengths=lengths, values=values, check=reading.check
+            feature=feature,
+            spans=spans,
+            lengths=lengths,
+            values=values,
+            check=reading.check,
+            in_memory=in_memory,
         )
 
 
@@ -150,7 +126,8 @@ def _read(task: tuple[_Target, np.ndarray]) -> None:
         if n < steps:
             one.values[i, n:] = 0
     whole = one.lengths[part] == one.spans[part, 2]
-    one.feature.read_spans(one.spans[part[whole]], part[whole], one.values)
+    spans = one.spans[part[whole]]
+    one.feature.read_spans(spans, part[whole], one.values, in_memory=one.in_memory)
     for i in part[~whole]:  # evenly spaced, each the middle of its share
         position, first, rows = (int(n) for n in one.spans[i])
         every = np.empty((rows, *one.feature.spec.shape), dtype=one.feature.dtype)

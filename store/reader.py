@@ -14,15 +14,15 @@ import pyarrow.compute as pc
 from mmf import MmfError, unknown
 from mmf.store import head, layout
 from mmf.store import snapshot as snapshots
-from mmf.store.batch import Batch, Reading, batches, fill
+from mmf.store.batch import Batch, Reading, fill
 from mmf.store.buffers import Buffers
 from mmf.store.catalog import Catalog, Item, ItemKey
 from mmf.store.denied import Denied
 from mmf.store.feature import FeatureSpec, RecipeMismatch, Track, differing_field
 from mmf.store.files import Files, current, open_files
 from mmf.store.items import Items
+from mmf.store.loader import Loader
 from mmf.store.log import Log
-from mmf.store.order import WINDOW_BYTES, Shuffle, order
 from mmf.store.stored import StoredFeature
 from mmf.store.writer import Writer
 
@@ -369,11 +369,18 @@ class FeatureStore:
         seed: int = 0,
         *,
         epoch: int = 0,
-        shuffle: Shuffle = True,
-        window_bytes: int = WINDOW_BYTES,
-        rank: int = 0,
-        world_size: int = 1,
         start_batch: int = 0,
+        **options: Any,
+    ) -> Iterator[Batch]:
+        """One epoch of the labelled items of a split, for any model; `options` as for `loader`."""
+        loader = self.loader(features, split, batch_size=batch_size, seed=seed, **options)
+        return loader.epoch(epoch, start_batch=start_batch)
+
+    def loader(
+        self,
+        features: Sequence[str],
+        split: str | None = None,
+        *,
         label_set: str = "default",
         split_set: str | None = None,
         require: Literal["all", "any"] = "any",
@@ -381,26 +388,19 @@ class FeatureStore:
         threads: int = 1,
         check: bool = False,
         buffers: Buffers | None = None,
-    ) -> Iterator[Batch]:
-        """One epoch of the labelled items of a split, for any model.
+        **options: Any,
+    ) -> Loader:
+        """Batches of the labelled items of a split, epoch after epoch.
 
-        The order is a pure function of (seed, epoch, rank, world_size) and the items: see
-        `mmf.store.order`. ``shuffle=True`` is ``"window"``, which is ``"full"`` where the items'
-        rows are not more than `window_bytes`. `start_batch` begins in the middle at no cost. Each
-        of `world_size` ranks has its own part of the epoch. `max_steps` keeps at most so many
-        evenly spaced rows of an item; `threads` read at once; `check` compares rows with their
-        crc32c. The arrays of a batch that nobody keeps are used again, here and, with `buffers`,
-        in other epochs.
+        `max_steps` keeps at most so many evenly spaced rows of an item; `threads` read at once;
+        `check` compares rows with their crc32c; `buffers` is memory to be shared with others.
+        Other options are those of `mmf.store.loader.Loader`: batch_size, seed, shuffle,
+        window_bytes, rank, world_size.
         """
-        features = (features,) if isinstance(features, str) else features
+        features = (features,) if isinstance(features, str) else tuple(features)
         items = self.items(
             split, label_set=label_set, split_set=split_set, features=features, require=require
         )
-        slots, sizes = self._places(items, features)
-        whole = order(
-            slots, sizes, shuffle=shuffle, seed=seed, epoch=epoch, window_bytes=window_bytes
-        )
-        left = whole.of_rank(rank, world_size).after(start_batch * batch_size)
         reading = Reading(
             features=features,
             classes=len(self.classes(label_set)),
@@ -409,21 +409,7 @@ class FeatureStore:
             check=check,
             buffers=buffers or Buffers(),
         )
-        return batches(self, items, reading, size=batch_size, order=left)
-
-    def _places(self, items: Items, features: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The slot of each item in the first feature that it has (-1: none), and its bytes."""
-        slots = np.full(len(items), -1, dtype=np.int64)
-        sizes = np.zeros(len(items), dtype=np.int64)
-        for feature in (self.stored(name) for name in features):
-            at = feature.positions(items.video_ids)
-            there = np.flatnonzero(at >= 0)
-            rows = feature.rows[at[there]].astype(np.int64)
-            there, at, rows = there[rows > 0], at[there[rows > 0]], rows[rows > 0]
-            sizes[there] += rows * feature.spec.row_bytes
-            free = slots[there] < 0
-            slots[there[free]] = feature.slots[at[free]]
-        return slots, sizes
+        return Loader(store=self, items=items, reading=reading, **options)
 
     # identity
 

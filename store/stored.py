@@ -97,14 +97,19 @@ class StoredFeature:
         slots = [int(self._slots[position]), *self._more_slots.get(position, ())]
         self.shards.read(slots, int(self._starts[position]) + first, target)
 
-    def read_spans(self, spans: np.ndarray, places: np.ndarray, target: np.ndarray) -> None:
-        """Fill `target[place, :rows]` for each of `spans`, as `spans` gives them."""
+    def read_spans(
+        self, spans: np.ndarray, places: np.ndarray, target: np.ndarray, *, in_memory: bool = False
+    ) -> None:
+        """Fill `target[place, :rows]` for each of `spans`, as `spans` gives them.
+
+        `in_memory` says that memory can hold what is read in random order.
+        """
         there = spans[:, 2] > 0
         (position, first, rows), places = spans[there].T, places[there]
         start = self._starts[position] + first
         straight = (start + rows <= self.geometry.slot_rows) & self.shards.fast
         pieces = np.stack([self._slots[position], start, rows, places], axis=1)
-        self.shards.read_many(pieces[straight], target)
+        self.shards.read_many(pieces[straight], target, in_memory=in_memory)
         for i in np.flatnonzero(~straight):
             self.read_rows(int(position[i]), int(first[i]), target[places[i], : rows[i]])
 

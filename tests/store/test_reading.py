@@ -1,5 +1,7 @@
 """Reading batches: threads, memory that is used again, checks, and arrays of other writers."""
 
+import ctypes
+import errno
 import json
 import logging
 import threading
@@ -10,7 +12,8 @@ import pytest
 import zarr
 
 from mmf import MmfError
-from mmf.store import FeatureSpec, FeatureStore, Item, Track
+from mmf.store import FeatureSpec, FeatureStore, Item, Track, mapped
+from mmf.store.ahead import Ahead
 from mmf.store.buffers import Buffers
 from mmf.store.items import Items
 from mmf.store.order import Order
@@ -45,6 +48,16 @@ def store(tmp_path):
     return fill(FeatureStore.create(tmp_path / "s"))
 
 
+@pytest.fixture(params=["mapped", "preadv"])
+def way(request, monkeypatch):
+    """Both ways to read; the second is for sets larger than memory, and other systems."""
+    if request.param == "preadv":
+        monkeypatch.setattr("mmf.store.mapped.most_bytes", lambda: 0)
+    elif not mapped.possible(Path(__file__).parent):
+        pytest.skip("files cannot be mapped here: no Linux from 5.14 on, or no local disk")
+    return request.param
+
+
 def check(batch):
     for at, item in enumerate(batch.items):
         for spec in (RGB, AUDIO):
@@ -64,7 +77,9 @@ def test_a_number_of_threads_that_cannot_be_is_refused(store, threads):
 
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("shuffle", [False, True, "full"])
-def test_batches_hold_the_rows_that_were_put_also_in_memory_used_before(store, threads, shuffle):
+def test_batches_hold_the_rows_that_were_put_also_in_memory_used_before(
+    store, threads, shuffle, way
+):
     buffers, seen = Buffers(), 0
     for epoch in range(3):
         for batch in store.batches(
@@ -141,7 +156,34 @@ def test_a_shard_that_ends_early_is_an_error_with_the_feature(store):
         store.batch(store.items(), ["rgb"])
 
 
-def test_a_lost_shard_is_an_error_also_from_a_thread(store):
+def test_a_shard_that_ends_early_is_an_error_also_in_batches(store, way):
+    for path in store.stored("rgb").folder.glob("c.*"):
+        path.write_bytes(path.read_bytes()[:10])
+    with pytest.raises(MmfError, match="is damaged: the shard ends"):
+        list(store.batches(["rgb"]))
+
+
+def test_a_page_that_the_disk_does_not_give_is_an_error_with_the_file(store, monkeypatch):
+    if not mapped.possible(store.stored("rgb").folder):
+        pytest.skip("files cannot be mapped here: no Linux from 5.14 on, or no local disk")
+
+    def fail(address, size):
+        ctypes.set_errno(errno.EFAULT)
+        return -1
+
+    monkeypatch.setattr("mmf.store.mapped._populate", fail)
+    with pytest.raises(OSError, match=r"Input/output error: .*rgb/c\.\d\.0") as caught:
+        list(store.batches(["rgb"]))
+    assert caught.value.errno == errno.EIO
+
+
+def test_more_shards_than_may_be_mapped_are_read_all_the_same(store, monkeypatch):
+    monkeypatch.setattr("mmf.store.rows._MOST_MAPS", 1)
+    for batch in store.batches(("rgb", "audio"), "train", 8):
+        check(batch)
+
+
+def test_a_lost_shard_is_an_error_also_from_a_thread(store, way):
     next(store.stored("rgb").folder.glob("c.*")).unlink()
     with pytest.raises(MmfError, match="the store has lost"):
         list(store.batches(["rgb"], threads=3))
@@ -249,26 +291,30 @@ def test_labels_of_items_without_any_and_with_few_rated_are_told_apart():
     assert rated.tolist() == [[False, True, True], [True] * 3, [True, False, True]]
 
 
-def test_the_bytes_of_a_window_are_asked_for_before_they_are_read(store, monkeypatch):
+def test_the_bytes_of_a_window_are_asked_for_before_they_are_read(store, way, monkeypatch):
     asked = []
     shards = store.stored("rgb").shards
-    monkeypatch.setattr(shards, "cached", lambda slot, offset: False)
-    monkeypatch.setattr(shards, "advise", lambda slot, offset, size: asked.append((slot, size)))
-    found = store.batches(["rgb"], "train", 8, window_bytes=350)
-    next(found)
-    list(found)
+    monkeypatch.setattr(shards, "has", lambda *where, in_memory: False)
+    monkeypatch.setattr(shards, "bring", lambda slot, at, size, **_: asked.append((slot, size)))
+    loader = store.loader(["rgb"], "train", batch_size=8, window_bytes=350)
+    features = {"rgb": store.stored("rgb")}
+    order, positions = loader._order(0), loader._positions
+    with Ahead(features, positions, order, in_memory=way == "mapped") as ahead:
+        ahead.reached(N)
+        ahead._thread.join()
     rows = sum(len(values(RGB, i)) for i in range(N))
     assert sum(size for _, size in asked) == rows * RGB.row_bytes  # each byte once
     assert len(asked) == 3  # a slot at once
 
 
-def test_what_is_in_the_page_cache_is_not_asked_for(store, monkeypatch):
+def test_what_is_in_memory_is_not_asked_for(store, way, monkeypatch):
     asked = []
-    shards = store.stored("rgb").shards
-    monkeypatch.setattr(shards, "advise", lambda *where: asked.append(where))
+    loader = store.loader(["rgb"], "train", batch_size=8)
     for path in store.stored("rgb").folder.glob("c.*"):
         path.read_bytes()
-    list(store.batches(["rgb"], "train", 8))
+    list(loader.epoch())
+    monkeypatch.setattr(store.stored("rgb").shards, "bring", lambda *where: asked.append(where))
+    list(loader.epoch())
     assert asked == []
 
 

@@ -1,0 +1,132 @@
+"""Items in batches, epoch after epoch, for any model."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmf import MmfError
+from mmf.store import mapped
+from mmf.store.ahead import Ahead
+from mmf.store.batch import Batch, Reading, fill
+from mmf.store.catalog import Item
+from mmf.store.items import Items
+from mmf.store.order import WINDOW_BYTES, Order, Shuffle, order
+
+if TYPE_CHECKING:
+    from mmf.store.reader import FeatureStore
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Loader:
+    """Batches of items; what an epoch needs to know of them is found out once.
+
+    The order is a pure function of (seed, epoch, rank, world_size) and the items: see
+    `mmf.store.order`. ``shuffle=True`` is ``"window"``, which is ``"full"`` where the items' rows
+    are not more than `window_bytes`. Each of `world_size` ranks has its own part of the epoch.
+    """
+
+    store: "FeatureStore"
+    items: Sequence[Item]
+    reading: Reading
+    batch_size: int = 128
+    shuffle: Shuffle = True
+    seed: int = 0
+    window_bytes: int = WINDOW_BYTES
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise MmfError(f"batch_size is {self.batch_size}; expected 1 or more.")
+        self._order(0)  # now rather than in the first epoch
+
+    def epoch(self, epoch: int = 0, *, start_batch: int = 0) -> Iterator[Batch]:
+        """One epoch from its batch `start_batch` on, at no cost; its last one may be smaller.
+
+        While one batch is used, the system is asked for what comes next; with more than one
+        thread, the next batch is read already. The memory of a batch that nobody keeps is used
+        again for a later one.
+        """
+        left = self._order(epoch).after(start_batch * self.batch_size)
+        reading = self.reading
+        features = {name: self.store.stored(name) for name in reading.features}
+        with ExitStack() as stack:
+            ahead = Ahead(features, self._positions, left, in_memory=self._in_memory)
+            stack.enter_context(ahead)
+            if reading.threads == 1:
+                yield from self._batches(left, ahead)
+                return
+            readers = stack.enter_context(ThreadPoolExecutor(reading.threads))
+            one = stack.enter_context(ThreadPoolExecutor(1))
+            batches = self._batches(left, ahead, readers)
+            coming = one.submit(next, batches, None)
+            while (batch := coming.result()) is not None:
+                coming = one.submit(next, batches, None)
+                yield batch
+                del batch
+
+    def _batches(
+        self, left: Order, ahead: Ahead, readers: ThreadPoolExecutor | None = None
+    ) -> Iterator[Batch]:
+        for start in range(0, len(left.items), self.batch_size):
+            ahead.reached(start)
+            numbers = left.items[start : start + self.batch_size]
+            at = {name: found[numbers] for name, found in self._positions.items()}
+            part = self._columns.take(numbers)
+            yield fill(
+                self.store,
+                part,
+                self.reading,
+                positions=at,
+                readers=readers,
+                in_memory=self._in_memory,
+            )
+
+    @cached_property
+    def _columns(self) -> Items:
+        return Items.of(self.items)
+
+    @cached_property
+    def _positions(self) -> dict[str, np.ndarray]:
+        """Where each item's video stands, by feature."""
+        ids = self._columns.video_ids
+        return {name: self.store.stored(name).positions(ids) for name in self.reading.features}
+
+    @cached_property
+    def _places(self) -> tuple[np.ndarray, np.ndarray]:
+        """The slot of each item in the first feature that it has (-1: none), and its bytes."""
+        slots = np.full(len(self.items), -1, dtype=np.int64)
+        sizes = np.zeros(len(self.items), dtype=np.int64)
+        for name, at in self._positions.items():
+            feature = self.store.stored(name)
+            there = np.flatnonzero(at >= 0)
+            rows = feature.rows[at[there]].astype(np.int64)
+            there, at, rows = there[rows > 0], at[there[rows > 0]], rows[rows > 0]
+            sizes[there] += rows * feature.spec.row_bytes
+            free = slots[there] < 0
+            slots[there[free]] = feature.slots[at[free]]
+        return slots, sizes
+
+    @cached_property
+    def _in_memory(self) -> bool:
+        """Whether memory holds what is read in random order: a window, or everything."""
+        total = int(self._places[1].sum())
+        in_windows = self.shuffle in (True, "window")
+        return (min(total, self.window_bytes) if in_windows else total) <= mapped.most_bytes()
+
+    def _order(self, epoch: int) -> Order:
+        slots, sizes = self._places
+        whole = order(
+            slots,
+            sizes,
+            shuffle=self.shuffle,
+            seed=self.seed,
+            epoch=epoch,
+            window_bytes=self.window_bytes,
+        )
+        return whole.of_rank(self.rank, self.world_size)
