@@ -10,7 +10,6 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from mmf import MmfError
 from mmf.extract.backbones import Backbone, backbone_class
@@ -22,6 +21,7 @@ from mmf.extract.recipe import FeatureRequest, build, spec
 from mmf.extract.stopping import Stop
 from mmf.extract.tally import Counts, JobResult, JobStarted, Progress, Tally
 from mmf.store import FeatureSpec, FeatureStore
+from mmf.store.files import open_files
 
 # a process takes seconds to load torch: it is worth it for so many videos, or so large ones
 VIDEOS_PER_LANE = 32
@@ -71,7 +71,8 @@ def extract(
     _check_names(requests)
     manifest = source if isinstance(source, Manifest) else read_manifest(source)
     inputs = [one for one in manifest.inputs() if _in_shard(one.video_id, options.shard)]
-    path = (store.path if isinstance(store, FeatureStore) else Path(store)).absolute()
+    folder = store.path if isinstance(store, FeatureStore) else open_files(store).root
+    path = folder.absolute()
     there = FeatureStore(path) if (path / STORE_MARK).exists() else None
     if there:  # what was deleted is no input any more
         inputs = [one for one in inputs if one.video_id not in there.denied]

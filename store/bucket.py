@@ -256,4 +256,5 @@ def _is_hopeless(error: Exception) -> bool:
 
 def _first_line(text: str) -> str:
     line = re.sub(r"\s+", " ", text.partition("\nDebug source")[0]).strip()
+    line = re.sub(r".* - (Server returned .*?status code: )?", "", line, count=1)
     return line[:300].rstrip(".") + "."

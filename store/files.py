@@ -220,7 +220,7 @@ class Files(ABC):
         """Checksum of every byte that a shard has now, where it is kept."""
 
 
-def open_files(where: str | Path | Files) -> Files:
+def open_files(where: str | os.PathLike[str] | Files) -> Files:
     """The files of the store in a folder, or at a URL such as ``s3://bucket/prefix``.
 
     A folder that stands for a URL is that URL.

@@ -32,7 +32,7 @@ KINDS = ("log", "index", "features", "catalog", "snapshots", "denied")
 SHARDS = "shards"  # the cache's folder
 
 
-def open_objects(where: str | Path) -> "ObjectFiles":
+def open_objects(where: str | os.PathLike[str]) -> "ObjectFiles":
     """The store at a URL, or the one that a folder stands for."""
     origin = Path(where) / ORIGIN
     if origin.exists():

@@ -1,20 +1,19 @@
 """Check every byte that was committed against what was committed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
-import pyarrow as pa
 
 from mmf import MmfError
 from mmf.store import denied, head, layout, log
 from mmf.store import snapshot as snapshots
 from mmf.store.files import Files, current, digest, json_bytes, open_files, read_sealed
-from mmf.store.reader import FeatureStore
-from mmf.store.stored import StoredFeature
+from mmf.store.rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +35,7 @@ def verify(path: str | Path | Files) -> list[Problem]:
     problems += _missing(files)
     if problems:
         return problems  # what is damaged cannot say what else there should be
-    store = FeatureStore(files)
-    problems += [*_shards(files), *_metadata(files)]
-    for name in sorted(store.features):
-        problems += _feature(store.stored(name))
-    return problems
+    return [*_committed(files), *_metadata(files)]
 
 
 def _fixed_files(files: Files) -> Iterator[Problem]:
@@ -120,14 +115,36 @@ def _head(files: Files) -> head.Head | None:
         return head.Head()
 
 
-def _shards(files: Files) -> Iterator[Problem]:
+def _committed(files: Files) -> Iterator[Problem]:
+    """Each record's shards, and then its rows, while the shards' bytes are at hand."""
+    arrays: dict[str, Rows] = {}
     for record in sorted((files.root / "log").glob("*.parquet")):
-        for shard in log.shards_of(log.read_record(record)):
+        table = log.read_record(record)
+        for shard in log.shards_of(table):
             name = f"{layout.GROUP}/{shard.name}"
             if not files.has(files.root / name):
                 yield Problem(path=name, what=f"is missing; {record.name} names it")
             elif files.crc32c(files.root / name) != shard.crc32c:
                 yield Problem(path=name, what="has changed")
+        for row in table.drop_columns(["times"]).to_pylist():
+            if row["status"] == "done":
+                yield from _video(files, arrays, row)
+
+
+def _video(files: Files, arrays: dict[str, Rows], row: Mapping[str, Any]) -> Iterator[Problem]:
+    array, video = row["array"], row["video_id"]
+    path = f"{layout.GROUP}/{array}"
+    try:
+        spec, geometry = layout.describe(files, array)
+        if array not in arrays:
+            arrays[array] = Rows(files, array, spec, geometry)
+        values = np.empty((row["rows"], *spec.shape), np.dtype(spec.dtype).newbyteorder("<"))
+        arrays[array].read([row["slot"], *(row["more_slots"] or ())], row["start"], values)
+    except (MmfError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        yield Problem(path=path, what=f"video {video!r} cannot be read: {error}")
+        return
+    if int(google_crc32c.value(values)) != row["crc32c"]:
+        yield Problem(path=path, what=f"the rows of video {video!r} have changed")
 
 
 def _metadata(files: Files) -> Iterator[Problem]:
@@ -148,20 +165,3 @@ def _metadata(files: Files) -> Iterator[Problem]:
         length = committed.length(array, geometry.slot_rows)
         if path.read_bytes() != layout.array_json(spec, geometry, length):
             yield Problem(path=name, what="does not describe the committed rows")
-
-
-def _feature(feature: StoredFeature) -> Iterator[Problem]:
-    array = f"{layout.GROUP}/{feature.array}"
-    for position, row in enumerate(feature.outcomes.to_pylist()):
-        if row["status"] != "done":
-            continue
-        try:
-            values = np.empty((row["rows"], *feature.spec.shape), dtype=feature.dtype)
-            feature.read_rows(position, 0, values)
-            feature.times(position)
-            whole = int(google_crc32c.value(values)) == row["crc32c"]
-        except (MmfError, OSError, pa.ArrowException) as error:
-            yield Problem(path=array, what=f"video {row['video_id']!r} cannot be read: {error}")
-            continue
-        if not whole:
-            yield Problem(path=array, what=f"the rows of video {row['video_id']!r} have changed")
