@@ -25,22 +25,27 @@ class BlockFile:
     def __init__(self, path: Path):
         self._path = path
         self._file = open(path, "xb", buffering=0)  # noqa: SIM115  closed by finish or discard
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        # the first is being filled, the other may be on its way to the disk
-        self._blocks = [mmap.mmap(-1, BLOCK_BYTES, flags) for _ in range(2)]
+        self._blocks = [_block(), _block()]  # the first is being filled, the other written
         self._filled = 0
         self._pool: ThreadPoolExecutor | None = None
         self._writing: Future[None] | None = None
 
+    def room(self, size_bytes: int) -> np.ndarray:
+        """The next bytes of the file, at most so many, uint8: to be filled before anything else.
+
+        An error may be that of an earlier block.
+        """
+        if self._filled == BLOCK_BYTES:
+            self._start()
+        at, self._filled = self._filled, min(self._filled + size_bytes, BLOCK_BYTES)
+        return self._blocks[0][at : self._filled]
+
     def write(self, data: np.ndarray) -> None:
-        """Add the bytes of a C-contiguous array. An error may be that of an earlier block."""
-        view = memoryview(data.data).cast("B")
-        while view:
-            n = min(len(view), BLOCK_BYTES - self._filled)
-            self._blocks[0][self._filled : self._filled + n] = view[:n]
-            self._filled, view = self._filled + n, view[n:]
-            if self._filled == BLOCK_BYTES:
-                self._start()
+        """Add bytes, uint8 (n,)."""
+        while len(data):
+            room = self.room(len(data))
+            room[:] = data[: len(room)]
+            data = data[len(room) :]
 
     def finish(self) -> None:
         """Bring everything to the disk and close the file."""
@@ -48,7 +53,7 @@ class BlockFile:
             self._wait()
             if self._pool:
                 self._go_direct(False)
-            self._write(memoryview(self._blocks[0])[: self._filled])
+            self._write(self._blocks[0].data[: self._filled])
             os.fsync(self._file.fileno())
             self._close()
 
@@ -66,7 +71,7 @@ class BlockFile:
             if not self._pool:
                 self._pool = ThreadPoolExecutor(1)
                 self._go_direct(True)
-        self._writing = self._pool.submit(self._write, memoryview(self._blocks[0]))
+        self._writing = self._pool.submit(self._write, self._blocks[0].data)
         self._blocks.reverse()
         self._filled = 0
 
@@ -93,3 +98,19 @@ class BlockFile:
         if self._pool:
             self._pool.shutdown()
         self._file.close()
+        spare, self._blocks = self._blocks, []  # once, also where it is closed again
+        _spare.extend(spare)
+        del _spare[_MOST_SPARE:]
+
+
+_spare: list[np.ndarray] = []  # blocks of memory that the system has given us
+_MOST_SPARE = 4
+
+
+def _block() -> np.ndarray:
+    """Memory for a block, uint8, which begins with a page."""
+    with suppress(IndexError):
+        if len(_spare[-1]) == BLOCK_BYTES:
+            return _spare.pop()
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    return np.frombuffer(mmap.mmap(-1, BLOCK_BYTES, flags), np.uint8)

@@ -104,7 +104,7 @@ class FeatureSpec:
         return replace(self, name=name)
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Rows (T, *shape) in the stored dtype, C-contiguous, little-endian.
+        """Rows (T, *shape) in the stored dtype, little-endian; codes are not copied.
 
         Raises MmfError where the shape is another, a value is not finite, does not fit the dtype,
         or is fractional for an integer dtype.
@@ -115,7 +115,7 @@ class FeatureSpec:
                 f"feature {self.name!r} has rows of shape {self.shape}; got {values.shape[1:]}."
             )
         if values.dtype == np.uint8 and self.dtype == "uint8":
-            return np.ascontiguousarray(values)
+            return values
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise MmfError(f"feature {self.name!r}: the rows hold NaN or infinity.")
         if self.dtype == "uint8":

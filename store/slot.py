@@ -41,27 +41,37 @@ class SlotWriter:
         """How many more rows fit."""
         return self._geometry.slot_rows - self.rows
 
-    def append(self, rows: np.ndarray) -> None:
-        """Add C-contiguous stored rows (n, *shape), n at most `free_rows`."""
-        if rows.size:
-            self._write(rows)
+    def append(self, rows: np.ndarray, crc32c: int = 0) -> int:
+        """Add stored rows (n, *shape), n at most `free_rows`; returns `crc32c` grown by theirs."""
         self.rows += len(rows)
+        room = self._file.room(rows.nbytes)
+        if len(room) == rows.nbytes:
+            room.view(rows.dtype).reshape(rows.shape)[...] = rows
+            return self._took(room, crc32c)
+        stored = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)  # beyond the block's edge
+        room[:] = stored[: len(room)]
+        self._file.write(stored[len(room) :])
+        return self._took(stored, crc32c)
 
     def seal(self) -> None:
         """Fill the last chunk, write the footer, and bring the file to the disk."""
         chunk_rows = self._geometry.rows_per_chunk
-        self._write(np.zeros(-self.rows % chunk_rows * self._row_bytes, np.uint8))
-        self._write(np.frombuffer(footer(self._geometry, self._row_bytes, self.rows), np.uint8))
+        self._write(bytes(-self.rows % chunk_rows * self._row_bytes))
+        self._write(footer(self._geometry, self._row_bytes, self.rows))
         self._file.finish()
 
     def discard(self) -> None:
         """Remove the file."""
         self._file.discard()
 
-    def _write(self, data: np.ndarray) -> None:
+    def _write(self, data: bytes) -> None:
+        self._file.write(np.frombuffer(data, np.uint8))
+        self._took(data)
+
+    def _took(self, data: np.ndarray | bytes, crc32c: int = 0) -> int:
+        self.size_bytes += len(data)
         self.crc32c = google_crc32c.extend(self.crc32c, data)
-        self.size_bytes += data.nbytes
-        self._file.write(data)
+        return int(google_crc32c.extend(crc32c, data))
 
 
 def place(files: Files, writer: SlotWriter, folder: Path, spec: FeatureSpec) -> int:

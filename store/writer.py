@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import google_crc32c
 import numpy as np
 
 from mmf.store import layout, log
@@ -59,8 +58,8 @@ class Writer:
         """
         stored = self._home(feature)
         rows = stored.spec.encode(track.values)
-        writers, start = self._append(stored, rows)
-        regular, crc32c = track.regular, int(google_crc32c.value(rows))
+        writers, start, crc32c = self._append(stored, rows)
+        regular = track.regular
         self._add(
             feature,
             track.video_id,
@@ -100,7 +99,7 @@ class Writer:
         for at in range(0, row["rows"], piece):
             rows = np.empty((min(row["rows"] - at, piece), *source.spec.shape), source.dtype)
             source.read_rows(position, at, rows)
-            writers, begun = self._append(target, rows)
+            writers, begun, _ = self._append(target, rows)
             start = start if at else begun
             places += [w for w in writers if w not in places]
         regular = not row["rows"] or row["t0"] is not None
@@ -205,19 +204,22 @@ class Writer:
             self._into[feature] = self._store.stored(feature)
         return self._into[feature]
 
-    def _append(self, stored: "StoredFeature", rows: np.ndarray) -> tuple[list[SlotWriter], int]:
+    def _append(
+        self, stored: "StoredFeature", rows: np.ndarray
+    ) -> tuple[list[SlotWriter], int, int]:
+        """The slots that the rows lie in, their place in the first one, and their crc32c."""
         writers = self._slots.setdefault(stored.spec.name, [])
         if not writers or (len(rows) and not writers[-1].free_rows):
             writers.append(self._open(stored))
         first, start = len(writers) - 1, writers[-1].rows
-        self.bytes += rows.nbytes
+        self.bytes, crc32c = self.bytes + rows.nbytes, 0
         while len(rows) > writers[-1].free_rows:
             free = writers[-1].free_rows
-            writers[-1].append(rows[:free])
+            crc32c = writers[-1].append(rows[:free], crc32c)
             rows = rows[free:]
             writers.append(self._open(stored))
-        writers[-1].append(rows)
-        return writers[first:], start
+        crc32c = writers[-1].append(rows, crc32c)
+        return writers[first:], start, crc32c
 
     def _open(self, stored: "StoredFeature") -> SlotWriter:
         return SlotWriter(self._store.files.tmp, stored.geometry, stored.spec.row_bytes)

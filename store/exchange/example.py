@@ -93,11 +93,12 @@ class Example:
             return None
         for width in USUAL_WIDTHS:
             prefix = row_prefix(width)
-            begins, step = bytes(data[: len(prefix)]), len(prefix) + width
-            if begins == prefix and len(data) % step == 0:
-                table = np.frombuffer(data, np.uint8).reshape(-1, step)
-                if (table[:, : len(prefix)] == np.frombuffer(prefix, np.uint8)).all():
-                    return table[:, len(prefix) :]
+            step = len(prefix) + width
+            if len(data) % step or bytes(data[: len(prefix)]) != prefix:
+                continue
+            table = np.frombuffer(data, np.uint8).reshape(-1, step)
+            if table[:, : len(prefix)].tobytes() == prefix * len(table):
+                return table[:, len(prefix) :]
         return parse_rows(key, bytes(data))
 
 

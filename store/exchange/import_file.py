@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import google_crc32c
+import numpy as np
 
 from mmf import MmfError
 from mmf.store.exchange import youtube8m
@@ -142,7 +143,7 @@ class FileImporter:
             rows = youtube8m.feature_spec(name, track.values.shape[1]).encode(track.values)
         except MmfError:
             return None
-        return int(google_crc32c.value(rows))
+        return int(google_crc32c.value(np.ascontiguousarray(rows)))
 
     def _create(self, name: str, width: int) -> None:
         """Make the feature, or make sure that the one there is YouTube-8M's."""

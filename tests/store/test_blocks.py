@@ -80,6 +80,21 @@ def test_a_system_without_direct_writes_writes_as_usual(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "fcntl", refusing)
     file = BlockFile(tmp_path / "part")
-    file.write(np.arange(30_000, dtype=np.uint16))
+    file.write(np.arange(30_000, dtype=np.uint16).view(np.uint8))
     file.finish()
     assert (tmp_path / "part").read_bytes() == np.arange(30_000, dtype=np.uint16).tobytes()
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_memory_that_is_used_again_belongs_to_one_file_only(tmp_path):
+    for name in "abc":
+        file = BlockFile(tmp_path / name)
+        file.write(np.ones(10, np.uint8))
+        file.finish()
+        file.discard()  # as after a commit that fails behind its shards
+    files = {value: BlockFile(tmp_path / str(value)) for value in (1, 2, 3)}
+    for value, file in files.items():
+        file.write(np.full(5000, value, np.uint8))
+    for value, file in files.items():
+        file.finish()
+        assert (tmp_path / str(value)).read_bytes() == bytes([value]) * 5000
