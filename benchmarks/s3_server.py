@@ -1,10 +1,13 @@
 """A real S3 server on loopback (moto's), behind a proxy that counts, waits and does harm.
 
+    python benchmarks/s3_server.py [--latency 0.03]     # to try a store at s3://bucket/… by hand
+
 The proxy understands just enough HTTP to tell one request from the next. With a seed it answers
 some with 503, closes some connections before the request has gone on, and some after the server
 has done what it says: the answer is lost.
 """
 
+import argparse
 import contextlib
 import http.client
 import random
@@ -36,6 +39,8 @@ class Proxy:
         ] = {}  # "busy", "denied", "before", "after" → share of the requests
         self.requests: list[tuple[str, str]] = []  # method and path with query
         self.bytes_out = 0  # of bodies to the client
+        # objects of which ranges are answered here: moto reads all of an object for each of them
+        self.held: dict[str, tuple[list[tuple[str, str]], bytes]] | None = None
         self._server_port, self._random = server_port, random.Random(0)
         proxy = self
 
@@ -89,6 +94,10 @@ class Proxy:
             if harm == "before":
                 _reset(client)
                 return
+            span = headers.get("range")
+            if self.held is not None and method == "GET" and span:
+                self._answer_range(client, server, path, headers)
+                continue
             server.request(method, path, body=body or None, headers=dict(headers.items()))
             answer = server.getresponse()
             data = answer.read()
@@ -98,6 +107,26 @@ class Proxy:
             self.bytes_out += len(data)
             size = answer.headers.get("content-length") if method == "HEAD" else None
             _answer(client, answer.status, answer.getheaders(), data, size)
+
+    def _answer_range(
+        self,
+        client: socket.socket,
+        server: http.client.HTTPConnection,
+        path: str,
+        headers: http.client.HTTPMessage,
+    ) -> None:
+        if path not in self.held:
+            whole = {k: v for k, v in headers.items() if k.lower() != "range"}
+            server.request("GET", path, headers=whole)
+            answer = server.getresponse()
+            self.held[path] = (answer.getheaders(), answer.read())
+        about, data = self.held[path]
+        first, _, last = headers["range"].removeprefix("bytes=").partition("-")
+        begin = int(first) if first else len(data) - int(last)  # "bytes=-4": the last four
+        end = min(int(last) + 1, len(data)) if first and last else len(data)
+        self.bytes_out += end - begin
+        about = [*about, ("content-range", f"bytes {begin}-{end - 1}/{len(data)}")]
+        _answer(client, 206, about, memoryview(data)[begin:end])
 
     def _next_harm(self) -> str:
         point = self._random.random()
@@ -112,12 +141,13 @@ def _answer(
     client: socket.socket,
     status: int,
     headers: list[tuple[str, str]],
-    data: bytes,
+    data: bytes | memoryview,
     size: str | None = None,
 ) -> None:
     kept = [f"{k}: {v}" for k, v in headers if k.lower() not in _OURS]
     head = [f"HTTP/1.1 {status} X", *kept, f"content-length: {size or len(data)}", "", ""]
-    client.sendall("\r\n".join(head).encode() + data)
+    client.sendall("\r\n".join(head).encode())
+    client.sendall(data)
 
 
 _OURS = ("content-length", "connection", "transfer-encoding")
@@ -163,3 +193,19 @@ def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
             return
         time.sleep(0.05)
     raise RuntimeError(f"moto's server ended with {process.returncode}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--latency", type=float, default=0.0, help="Seconds before each request.")
+    options = parser.parse_args()
+    with s3_server() as proxy, contextlib.suppress(KeyboardInterrupt):
+        make_bucket(proxy, "bucket")
+        proxy.latency = options.latency
+        for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": proxy.endpoint}.items():
+            print(f"export {name}={value}", flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
