@@ -51,3 +51,9 @@ def test_the_cost_of_an_import_is_measured_without_tensorflow():
     found = load("import_youtube8m").measure(videos=3, repeat=1, tensorflow="")
     assert set(found) == {"read + parse", "raw write + fsync", "import"}
     assert all(ms > 0 for ms in found.values())
+
+
+def test_the_cost_of_writing_is_measured():
+    found = load("write").measure(videos=3, repeat=1)
+    assert set(found) == {"raw write + fsync", "store"}
+    assert all(value > 0 for row in found.values() for value in row.values())
