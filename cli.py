@@ -676,10 +676,9 @@ def import_hdf5(file: str, store: str, rate: float) -> None:
     \b
     mmf import hdf5 features.h5 --store features.mmf
     """
-    from mmf.store import FeatureStore
     from mmf.store.exchange.hdf5_import import import_hdf5 as run_import
 
-    found = run_import(FeatureStore.create(store), file, rate=rate)
+    found = run_import(store, file, rate=rate)
     for feature, n in found.items():
         click.echo(_plain(f"{feature}: {n} videos imported"))
 

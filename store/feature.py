@@ -4,7 +4,6 @@ A feature describes itself: the spec alone says what a row is, how it was made a
 codes become numbers.
 """
 
-import functools
 import hashlib
 import json
 import math
@@ -164,6 +163,8 @@ class Track:
     video_id: str
     values: np.ndarray  # (T, *shape)
     times: np.ndarray  # float64 (T,), seconds
+    # (t0, dt) that give exactly these times as t0 + i dt; None where none does
+    regular: tuple[float, float] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         times = np.asarray(self.times, dtype=np.float64)
@@ -174,20 +175,12 @@ class Track:
                 f"video {self.video_id!r} has {len(self.values)} rows and times of shape "
                 f"{times.shape}; expected one time per row."
             )
+        regular = _regular(times)
+        object.__setattr__(self, "regular", regular)
         # in this order, finite ends make all of them finite
-        in_order = self.regular[1] >= 0 if self.regular else (times[1:] >= times[:-1]).all()
+        in_order = regular[1] >= 0 if regular else (times[1:] >= times[:-1]).all()
         if len(times) and not (in_order and math.isfinite(times[0]) and math.isfinite(times[-1])):
             raise MmfError(f"video {self.video_id!r}: times must be finite and must not decrease.")
-
-    @functools.cached_property
-    def regular(self) -> tuple[float, float] | None:
-        """(t0, dt) that give exactly these times as t0 + i dt; None where none does."""
-        times = self.times
-        if len(times) == 0:
-            return 0.0, 0.0
-        t0 = float(times[0])
-        dt = float(times[1]) - t0 if len(times) > 1 else 0.0
-        return (t0, dt) if (t0 + np.arange(len(times)) * dt == times).all() else None
 
     def __len__(self) -> int:
         return len(self.times)
@@ -236,6 +229,14 @@ def differing_field(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str 
         elif a != b:
             return f"{prefix}{key} {json.dumps(a)} there, {json.dumps(b)} here"
     return ""
+
+
+def _regular(times: np.ndarray) -> tuple[float, float] | None:
+    if len(times) == 0:
+        return 0.0, 0.0
+    t0 = float(times[0])
+    dt = float(times[1]) - t0 if len(times) > 1 else 0.0
+    return (t0, dt) if (t0 + np.arange(len(times)) * dt == times).all() else None
 
 
 def _canonical(value: Any) -> str:

@@ -3,12 +3,14 @@
 import errno
 import os
 import re
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from mmf import cli
+from mmf.extract.sample_set import make_sample_set
 from mmf.store import FeatureSpec, FeatureStore, Track
 
 
@@ -166,3 +168,27 @@ def test_a_full_disk_is_exit_74_with_path_and_free_bytes(there, call, monkeypatc
     assert re.search(r"No space left on device: '.*features.mmf/.*' \(\d+ bytes free in ", err)
     assert "What was committed is safe" in err
     assert run("compact", monkeypatch, capsys)[0] == 0
+
+
+# two jobs on one store
+
+
+def test_two_extractions_at_once_of_overlapping_videos_give_each_video_once(tmp_path):
+    clips = make_sample_set(tmp_path / "clips", clips=8)
+    paths = sorted(p for p in clips.rglob("*.mp4"))
+    lists = {"one": paths[:5], "two": paths[3:], "all": paths}
+    for name, chosen in lists.items():
+        rows = [f"{p.stem},{p}" for p in chosen]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["video_id,path", *rows]))
+
+    def job(name: str, store: str) -> subprocess.Popen:
+        line = ["extract", str(tmp_path / f"{name}.csv"), "--store", str(tmp_path / store)]
+        line += ["--modality", "rgb", "--backbone", "rgb=hog", "--workers", "1"]
+        return subprocess.Popen([sys.executable, "-c", "from mmf.cli import main; main()", *line])
+
+    jobs = [job("one", "both"), job("two", "both")]
+    assert [j.wait() for j in [*jobs, job("all", "alone")]] == [0, 0, 0]
+    both = FeatureStore(tmp_path / "both")
+    assert both.state("rgb") == {p.stem: "done" for p in paths}
+    assert both.content_hash() == FeatureStore(tmp_path / "alone").content_hash()
+    assert mmf(f"verify {tmp_path / 'both'}") == 0

@@ -26,12 +26,15 @@ BUCKET_VIDEOS, BUCKET_BYTES = 256, 256 << 20
 _INDEX = ("values", "times", "video_id", "start", "rows")
 
 
-def import_hdf5(store: FeatureStore, path: str | Path, *, rate: float = 1.0) -> dict[str, int]:
+def import_hdf5(
+    store: FeatureStore | str | Path, path: str | Path, *, rate: float = 1.0
+) -> dict[str, int]:
     """Import every feature of a file; returns how many videos of each are fresh.
 
     Videos that the store has already are left out, so a second run goes on where a killed one
-    stopped. Raises MmfError where the file is damaged or not of a known layout, UnsafeFile where
-    it would read from elsewhere.
+    stopped; so are those that were deleted from it. Of a store that is not there only the path is
+    given; it is made when the file has been looked at. Raises MmfError where the file is damaged or
+    not of a known layout, UnsafeFile where it would read from elsewhere.
     """
     path = Path(path)
     if not path.is_file():
@@ -51,19 +54,30 @@ def import_hdf5(store: FeatureStore, path: str | Path, *, rate: float = 1.0) -> 
         raise MmfError(f"{str(path)!r} cannot be read as HDF5: {error}.") from error
 
 
-def _import(store: FeatureStore, path: Path, name: str, group: Any, rate: float) -> int:
+def _open(store: FeatureStore | str | Path) -> FeatureStore:
+    return store if isinstance(store, FeatureStore) else FeatureStore.create(store)
+
+
+def _import(
+    store: FeatureStore | str | Path, path: Path, name: str, group: Any, rate: float
+) -> int:
     concatenated = set(group) == set(_INDEX)
     tracks = _concatenated(group, path) if concatenated else _by_video(group, path, rate)
     first = next(tracks, None)
     if first is None:
         return 0
-    spec = store.create_feature(_spec(name, group, first, rate))
-    there = store.state(spec.name)
+    spec = _spec(name, group, first, rate)
+    spec.encode(first.values)  # what is refused leaves no empty store behind
+    store = _open(store)
+    spec = store.create_feature(spec)
+    there, denied = store.state(spec.name), list[str]()
     writer, fresh, pending = store.writer(), 0, 0
     try:
         track: Track | None = first
         while track is not None:
-            if there.get(track.video_id) != "done":
+            if track.video_id in store.denied:
+                denied.append(track.video_id)
+            elif there.get(track.video_id) != "done":
                 writer.put(spec.name, track)
                 fresh, pending = fresh + 1, pending + 1
             if pending >= BUCKET_VIDEOS or writer.bytes >= BUCKET_BYTES:
@@ -74,6 +88,11 @@ def _import(store: FeatureStore, path: Path, name: str, group: Any, rate: float)
         writer.discard()
         raise
     writer.commit()
+    store.index()
+    if denied:
+        logger.warning(
+            "%d videos of %r were deleted from the store and stay out of it.", len(denied), name
+        )
     return fresh
 
 

@@ -19,7 +19,7 @@ from mmf.store.reader import FeatureStore
 from mmf.store.writer import Writer
 
 BUCKET_VIDEOS = 1024  # of one commit: about a file, some tenths of a second of work
-BUCKET_BYTES = 256 << 20
+BUCKET_BYTES = 384 << 20  # more than usual: two slots
 
 
 @dataclass(frozen=True, kw_only=True)

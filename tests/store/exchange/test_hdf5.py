@@ -6,9 +6,11 @@ import pytest
 
 from mmf import MmfError
 from mmf.store import FeatureSpec, FeatureStore, Track
+from mmf.store.delete import delete
 from mmf.store.exchange.hdf5 import export_hdf5
 from mmf.store.exchange.hdf5_check import UnsafeFile
 from mmf.store.exchange.hdf5_import import import_hdf5
+from mmf.store.verify import verify
 
 IDS = ["a", "clips/b.mp4", "100%.mp4", "%2F", ".", "..", "ä ö/…", "values", "x" * 300]
 SECRET = b"the user's secret, sixty-four bytes of it, in a file of its own."
@@ -57,6 +59,23 @@ def test_links_are_refused(store, tmp_path, kind, depth):
         }
         bad[depth]["evil"] = links[kind]
     refuses(store, tmp_path / "bad.h5", "'(rgb/)?evil' is (an external|a soft) link")
+
+
+@pytest.mark.parametrize("bad", ["a link", "no numbers", "no groups", "NaN", "no recipe"])
+def test_a_file_that_is_refused_leaves_no_empty_store_behind(tmp_path, bad):
+    with h5py.File(tmp_path / "bad.h5", "w") as file:
+        if bad == "a link":
+            file["rgb/v"] = h5py.ExternalLink("/etc/passwd", "/")
+        elif bad == "no groups":
+            file["v"] = np.ones((2, 3))
+        else:
+            rows = {"no numbers": b"text", "NaN": np.full((2, 3), np.nan)}
+            file["rgb/v"] = rows.get(bad, np.ones((2, 3)))
+            if bad == "no recipe":
+                file["rgb"].attrs["mmf"] = "{}"
+    with pytest.raises(MmfError):
+        import_hdf5(tmp_path / "fresh", tmp_path / "bad.h5")
+    assert not (tmp_path / "fresh").exists()
 
 
 def test_external_storage_and_virtual_datasets_are_refused(store, tmp_path):
@@ -176,3 +195,16 @@ def test_a_strangers_file_without_times_has_rows_at_the_rate_given(store, tmp_pa
     np.testing.assert_array_equal(track.times, [0, 0.5, 1, 1.5])
     np.testing.assert_array_equal(track.values, np.arange(12.0).reshape(4, 3))
     assert "has no times" in caplog.text
+
+
+def test_a_purged_video_is_not_imported_again_and_nothing_of_it_is_written(full, tmp_path, caplog):
+    path = export_hdf5(full, tmp_path)
+    fresh = tmp_path / "fresh"
+    name = "clips/b.mp4"
+    import_hdf5(fresh, path)
+    delete(fresh, [name], purge=True)
+    assert import_hdf5(fresh, path) == {"grid": 0, "rgb": 0, "text": 0}
+    assert "1 videos of 'rgb' were deleted from the store and stay out of it" in caplog.text
+    found = [p for p in fresh.rglob("*") if p.is_file() and name.encode() in p.read_bytes()]
+    assert found == []
+    assert verify(fresh) == []

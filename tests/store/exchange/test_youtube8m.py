@@ -9,11 +9,13 @@ import pytest
 
 from mmf import MmfError
 from mmf.store import FeatureSpec, FeatureStore, RecipeMismatch, Track
+from mmf.store.delete import delete
 from mmf.store.exchange import example, youtube8m
 from mmf.store.exchange.shards import papers_split
 from mmf.store.exchange.tfrecord import read_records, write_record
 from mmf.store.exchange.youtube8m_export import export_youtube8m
 from mmf.store.exchange.youtube8m_import import import_youtube8m
+from mmf.store.verify import verify
 
 
 def video(name: str, *, labels=(1,), frames: int = 5, **other) -> youtube8m.Video:
@@ -279,6 +281,77 @@ def test_a_video_in_two_files_is_there_once_and_different_rows_are_told(store, t
     assert FeatureStore(store.path).content_hash() == content
 
 
+def two_of_one_video(folder: Path) -> list[Path]:
+    """Files of one video with different rows, the second one small and soon done."""
+    write(folder / "trainAa.tfrecord", *(video(f"a{i}", frames=300) for i in range(30)))
+    with open(folder / "trainAa.tfrecord", "ab") as file:
+        write_record(file, youtube8m.write_video(video("same", frames=3, labels=(1,))))
+    write(folder / "trainBb.tfrecord", video("same", frames=5, labels=(2,)))
+    return [folder / "trainAa.tfrecord", folder / "trainBb.tfrecord"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_two_files_rows_those_of_the_first_in_order_stand(store, tmp_path, workers, turned):
+    first, second = two_of_one_video(tmp_path)
+    given = [second, first] if turned else [first, second]
+    result = import_youtube8m(store, given, workers=workers)
+    assert (result.repeated, result.clashes) == (1, ("same",))
+    assert len(codes(store, "rgb", "same")) == 3
+    (item,) = [i for i in store.items() if i.video_id == "same"]
+    assert [store.classes()[c] for c in item.labels] == ["1"]
+    (row,) = [r for r in store.videos().to_pylist() if r["video_id"] == "same"]
+    assert row["shard"] == "trainAa"
+
+
+def test_rows_that_a_killed_run_left_give_way_to_those_of_the_first_file(store, tmp_path):
+    files = two_of_one_video(tmp_path)
+    import_youtube8m(store, files[1:], workers=1)
+    assert len(codes(store, "rgb", "same")) == 5
+    result = import_youtube8m(store, files, workers=1)
+    assert result.clashes == ("same",)
+    assert len(codes(FeatureStore(store.path), "rgb", "same")) == 3
+    again = import_youtube8m(store, files, workers=1)
+    assert again.imported == 0
+    assert len(codes(FeatureStore(store.path), "rgb", "same")) == 3
+    assert verify(store.path) == []
+
+
+def test_rows_of_an_earlier_import_stay_whatever_another_file_says(store, tmp_path):
+    files = two_of_one_video(tmp_path)
+    import_youtube8m(store, files[1:], workers=1)
+    result = import_youtube8m(store, files[:1], workers=1)
+    assert result.clashes == ("same",)
+    assert len(codes(FeatureStore(store.path), "rgb", "same")) == 5
+
+
+# videos that were deleted
+
+
+def test_a_purged_video_is_not_imported_again_and_nothing_of_it_is_written(store, tmp_path, caplog):
+    name = "0nQLFkdIZ3E"
+    write(tmp_path / "trainAa.tfrecord", video(name), video("kept"))
+    import_youtube8m(store, [tmp_path], workers=1)
+    delete(store.path, [name], purge=True)
+    (tmp_path / "trainAa.tfrecord").rename(tmp_path / "trainAb.tfrecord")
+    before = set(store.path.rglob("c.*"))
+    result = import_youtube8m(FeatureStore(store.path), [tmp_path], workers=1)
+    assert (result.denied, result.imported, result.damaged) == (1, 0, 0)
+    assert "1 videos were deleted from the store and stay out of it" in caplog.text
+    assert set(store.path.rglob("c.*")) == before
+    found = [p for p in store.path.rglob("*") if p.is_file() and name.encode() in p.read_bytes()]
+    assert found == []
+    assert FeatureStore(store.path).videos()["video_id"].to_pylist() == ["kept"]
+    assert verify(store.path) == []
+
+
+def test_files_of_nothing_but_deleted_videos_are_an_error_that_says_so(store, tmp_path):
+    write(tmp_path / "a.tfrecord", video("x"))
+    delete(store.path, ["x"], purge=True)
+    with pytest.raises(MmfError, match="hold 1 videos, all of which were deleted"):
+        import_youtube8m(FeatureStore(store.path), [tmp_path], workers=1)
+
+
 # many files, and kills
 
 
@@ -417,3 +490,20 @@ def test_floats_and_named_classes_are_written_as_codes_and_numbers(store, tmp_pa
     assert (back.video_id, back.labels) == ("a/b.mp4", (0, 1))
     table = (tmp_path / "out" / "vocabulary.csv").read_text().split()
     assert table == ["Index,Name", "0,ant", "1,cat"]
+
+
+# two at once
+
+
+def test_two_imports_at_once_of_the_same_files_give_what_one_gives(shards, tmp_path):
+    whole = FeatureStore.create(tmp_path / "whole")
+    import_youtube8m(whole, [shards], workers=1)
+    line = [sys.executable, "-c", "from mmf.cli import main; main()", "import", "youtube8m"]
+    line += [str(shards), "--store", str(tmp_path / "both"), "--workers", "1"]
+    jobs = [subprocess.Popen(line, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [job.wait() for job in jobs] == [0, 0]
+    both = FeatureStore(tmp_path / "both")
+    assert both.content_hash() == whole.content_hash()
+    assert both.videos().to_pylist() == whole.videos().to_pylist()
+    assert both.items() == whole.items()
+    assert verify(both.path) == []
