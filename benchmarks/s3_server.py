@@ -34,9 +34,8 @@ class Proxy:
 
     def __init__(self, server_port: int):
         self.latency = 0.0  # seconds before each request goes on
-        self.harm: dict[
-            str, float
-        ] = {}  # "busy", "denied", "before", "after" → share of the requests
+        # busy, denied, read only, careless, before, after → the share of requests that meet it
+        self.harm: dict[str, float] = {}
         self.requests: list[tuple[str, str]] = []  # method and path with query
         self.bytes_out = 0  # of bodies to the client
         # objects of which ranges are answered here: moto reads all of an object for each of them
@@ -88,7 +87,9 @@ class Proxy:
             if harm == "busy":
                 _answer(client, 503, [], SLOW_DOWN)
                 continue
-            if harm == "denied":
+            if harm == "careless":
+                del headers["if-none-match"]
+            if harm == "denied" or (harm == "read only" and method == "PUT"):
                 _answer(client, 403, [], b"<Error><Code>InvalidAccessKeyId</Code></Error>")
                 continue
             if harm == "before":

@@ -5,7 +5,9 @@ Whatever a network does to a request can be done to its answer: a put whose answ
 as it was wanted; who calls them looks at what is there.
 """
 
+import errno
 import json
+import logging
 import os
 import random
 import re
@@ -28,14 +30,17 @@ from obstore.store import from_url
 
 from mmf import MmfError
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 IN_FLIGHT = 32
 RETRY_SECONDS = 120.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 _SCHEMES = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss")
-_HOPELESS = re.compile(r"status code: 4(?!08|09|29)\d\d")  # but time-outs, conflicts, slow down
-_NO_CREDENTIALS = re.compile(r"169\.254\.|[Cc]redential|InvalidAccessKey|Signature")
+# not those that say: too late, in conflict, too many
+_HOPELESS = re.compile(r"status code: (4(?!08|09|29)\d\d|501)")
+_NO_CREDENTIALS = re.compile(r"169\.254\.|[Cc]redential|AccessKey|Signature")
 
 
 class Unreachable(MmfError, ConnectionError):
@@ -167,7 +172,7 @@ class Bucket:
 
     def _asked(self, what: str, ask: Callable[[], T]) -> T:
         """The answer; asks again, ever more slowly, while the storage may come round."""
-        end, pause = time.monotonic() + RETRY_SECONDS, _FIRST_PAUSE
+        end, pause, said = time.monotonic() + RETRY_SECONDS, _FIRST_PAUSE, False
         while True:
             try:
                 return ask()
@@ -181,27 +186,23 @@ class Bucket:
                 late = time.monotonic() + pause > end
                 if late or _is_hopeless(error):
                     raise self._told(what, error) from error
+                if pause > 1 and not said:
+                    said = True
+                    logger.warning("%s: trying again to %s: %s", self.url, what, _said(error))
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _told(self, what: str, error: Exception) -> Unreachable:
         """One sentence for a user."""
-        text = str(error)
+        text, what = str(error), what.strip()
         if "NoSuchBucket" in text:
             return Unreachable(
                 f"there is no bucket at {self.url!r}. Make it, or name another with --store."
             )
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError) or (
-            _NO_CREDENTIALS.search(text)
-        ):
-            return Unreachable(
-                f"{self.url!r} does not let us {what}: the credentials are missing, or not "
-                "allowed to. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for S3; AWS_REGION "
-                "and AWS_ENDPOINT_URL where they are needed), or those of your cloud. "
-                f"It said: {_first_line(text)}"
-            )
+        if _is_denied(error):
+            return _denied(self.url, what, error)
         return Unreachable(
-            f"{self.url!r} could not {what}: {_first_line(text)} What was committed is safe; run "
+            f"{self.url!r} could not {what}: {_said(error)} What was committed is safe; run "
             "the same command again when the storage can be reached."
         )
 
@@ -224,7 +225,24 @@ def _open(url: str) -> Any:
         # retries are ours: obstore has none for a put that must not double, nor for its answer
         return from_url(url, client_options=options, retry_config={"max_retries": 0})
     except (BaseError, ValueError) as error:
-        raise MmfError(f"store {url!r} cannot be opened: {_first_line(str(error))}") from error
+        if _is_denied(error):
+            raise _denied(url, "open it", error) from error
+        raise MmfError(f"store {url!r} cannot be opened: {_said(error)}") from error
+
+
+def _is_denied(error: Exception) -> bool:
+    kinds = (PermissionDeniedError, UnauthenticatedError)
+    return isinstance(error, kinds) or bool(_NO_CREDENTIALS.search(str(error)))
+
+
+def _denied(url: str, what: str, error: Exception) -> Unreachable:
+    told = Unreachable(
+        f"{url!r} does not let us {what}: the credentials are missing, or not allowed to. Set "
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for S3; AWS_REGION and AWS_ENDPOINT_URL "
+        f"where they are needed), or those of your cloud. It said: {_said(error)}"
+    )
+    told.errno = errno.EACCES
+    return told
 
 
 def _object(meta: Any) -> Object:
@@ -246,15 +264,16 @@ def _growing(total: int) -> Iterator[tuple[int, int]]:
 
 
 def _is_hopeless(error: Exception) -> bool:
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+    if _is_denied(error):
         return True
     text = str(error)
     if "RequestTimeout" in text:
         return False
-    return bool(_HOPELESS.search(text)) or "169.254." in text
+    return bool(_HOPELESS.search(text))
 
 
-def _first_line(text: str) -> str:
-    line = re.sub(r"\s+", " ", text.partition("\nDebug source")[0]).strip()
+def _said(error: Exception) -> str:
+    """The first line of what an error says, without what was asked."""
+    line = re.sub(r"\s+", " ", str(error).partition("\nDebug source")[0]).strip()
     line = re.sub(r".* - (Server returned .*?status code: )?", "", line, count=1)
     return line[:300].rstrip(".") + "."

@@ -160,8 +160,11 @@ class Files(ABC):
         return won
 
     @abstractmethod
-    def sync(self) -> None:
-        """Bring the small files below `root` up to what others have written."""
+    def sync(self, *, afresh: bool = False) -> None:
+        """Bring the small files below `root` up to what others have written.
+
+        With `afresh` all of them, whatever has become of those that are here.
+        """
 
     @abstractmethod
     def names(self) -> set[str]:
@@ -233,6 +236,11 @@ def open_files(where: str | os.PathLike[str] | Files) -> Files:
         from mmf.store.local import LocalFiles
 
         return LocalFiles(folder)
-    from mmf.store.objects import open_objects  # it needs obstore, and others do not
-
+    try:
+        from mmf.store.objects import open_objects
+    except ModuleNotFoundError as error:
+        raise MmfError(
+            f"store {str(where)!r}: a store in a bucket needs {error.name}, which is not "
+            "installed: pip install obstore."
+        ) from error
     return open_objects(where)

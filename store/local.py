@@ -26,7 +26,7 @@ class LocalFiles(Files):
         self.root, self.name = root, str(root)
         self.most_open = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
 
-    def sync(self) -> None:
+    def sync(self, *, afresh: bool = False) -> None:
         """What others write is there at once."""
 
     def names(self) -> set[str]:

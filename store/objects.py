@@ -76,6 +76,7 @@ class ObjectFiles(Files):
         self.root, self.name = root, url
         self._bucket = Bucket(url)
         self._cache = ShardCache(self._bucket, root / SHARDS, cache_bytes())
+        self._tried = False  # whether the storage does conditional puts
         self._listed: dict[str, dict[str, Object]] = {}  # array → its shards by key
         self.tmp.mkdir(parents=True, exist_ok=True)
         if not (root / ORIGIN).exists():
@@ -84,12 +85,12 @@ class ObjectFiles(Files):
 
     # what others have changed
 
-    def sync(self) -> None:
+    def sync(self, *, afresh: bool = False) -> None:
         begun = time.time()
         kinds = self._bucket.pool.map(self._bucket.below, KINDS)
         (top, _), (group, arrays) = self._bucket.pool.map(self._bucket.folder, ("", layout.GROUP))
         listed = [o for objects in (top, group, *kinds) for o in objects]
-        stale = [o for o in listed if not self._is_current(o)]
+        stale = [o for o in listed if afresh or not self._is_current(o)]
         # what names others comes after what it names
         tables = [o.key for o in stale if not o.key.endswith(".json")]
         named = [o.key for o in stale if o.key.endswith(".json")]
@@ -149,8 +150,20 @@ class ObjectFiles(Files):
                 self._listed.pop(target.parent.name, None)
                 return False
             made = self._bucket.head(key)
+        elif not self._tried and not _is_shard(key):
+            self._try_exclusive(key, data)
         self._came(made, part)
         return True
+
+    def _try_exclusive(self, key: str, data: bytes) -> None:
+        """See once whether the storage keeps two writers apart: the same bytes harm nothing."""
+        if self._bucket.create(key, data) is not None:
+            raise MmfError(
+                f"{self.name!r} puts an object where there is one, though it is asked not to "
+                "(If-None-Match), so that two writers would overwrite each other. Keep the store "
+                "in another storage."
+            )
+        self._tried = True
 
     def put(self, path: Path, data: bytes) -> None:
         self._came(self._bucket.put(self._key(path), data), self.write_new(data))

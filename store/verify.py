@@ -31,6 +31,7 @@ def verify(path: str | Path | Files) -> list[Problem]:
     other tools read with what the log says.
     """
     files = open_files(path)
+    files.sync(afresh=True)
     problems = [*_fixed_files(files), *_sealed_json(files), *_named_by_digest(files)]
     problems += _missing(files)
     if problems:

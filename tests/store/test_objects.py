@@ -87,7 +87,10 @@ def commit(store: FeatureStore, numbers, specs=(F, G), rows: int | None = None) 
         for spec in specs:
             writer.put(spec.name, video(i, spec, rows))
         writer.mark(specs[-1].name, Outcome(video_id=f"x{i}", status="skipped", reason="none"))
-    writer.commit()
+    try:
+        writer.commit()
+    finally:
+        writer.discard()
 
 
 def filled(url, numbers=range(8), *, bucket: int = 4, **options) -> FeatureStore:
@@ -141,6 +144,29 @@ def test_missing_credentials_are_said_at_once(url, proxy):
     with pytest.raises(Unreachable, match="credentials are missing.*AWS_ACCESS_KEY_ID"):
         FeatureStore(url)
     assert len(proxy.requests) <= 8  # one of each that were on their way, none again
+
+
+def test_an_endpoint_without_a_key_is_told_what_to_set(url, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    with pytest.raises(Unreachable, match="credentials are missing.*Set AWS_ACCESS_KEY_ID"):
+        FeatureStore(url)
+
+
+def test_a_storage_that_overwrites_what_it_was_asked_not_to_is_refused(url, proxy):
+    proxy.reset(careless=1.0)
+    with pytest.raises(MmfError, match="two writers would overwrite each other. Keep the store in"):
+        FeatureStore.create(url)
+
+
+def test_who_may_only_read_reads_and_pins_nothing(url, proxy, caplog):
+    filled(url, range(4))
+    proxy.reset(**{"read only": 1.0})
+    store = FeatureStore(url)
+    expect(store, range(4))
+    assert len(store.snapshot()) == 32
+    assert "the snapshot is not kept" in caplog.text
+    with pytest.raises(Unreachable, match="does not let us put"):
+        commit(store, [4])
 
 
 def test_a_cache_bound_that_is_no_number_is_refused(url, monkeypatch):
@@ -287,6 +313,15 @@ def test_verify_names_a_flipped_byte_in_a_shard(url):
     problems = verify(url)
     assert [p.path for p in problems if p.what == "has changed"] == [key]
     assert "the rows of video 'v004' have changed" in {p.what for p in problems}
+
+
+def test_verify_reads_the_bucket_and_not_what_is_here_of_it(url):
+    store = filled(url)
+    expect(store, range(8))
+    for path in [*store.path.glob("log/*"), *store.path.glob("shards/f/*")]:
+        path.write_bytes(bytes(path.stat().st_size))  # a disk that forgets
+    assert verify(url) == []
+    expect(FeatureStore(url), range(8))
 
 
 @pytest.mark.parametrize("kind", ["features.zarr/g/c.0.0", "log/", "head.json", "features/f/"])
