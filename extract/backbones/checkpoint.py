@@ -1,13 +1,12 @@
-"""The weights of a torchvision network: random, from a local file, or torchvision's published ones.
+"""The weights of a network: random on purpose, or from files that are found and read without risk.
 
-A file holds the whole network, classifier included, and is loaded strictly. Safetensors or a
-`.pth` of tensors only (`weights_only=True`): no file can run code.
+Safetensors, or a `.pth`, `.bin` or `.pyth` of tensors only (`weights_only=True`): no file can run
+code. A state dict is loaded strictly, name by name and shape by shape.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from urllib.error import URLError
 
 import torch
 import torchvision
@@ -16,31 +15,54 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmf import MmfError
-from mmf.store.weights import Weights, WeightsMissing, find_weights
+from mmf.store.weights import Weights, find_weights, none_published
 
 _BROKEN = (SafetensorError, UnpicklingError, EOFError, KeyError, RuntimeError, ValueError)
 
 
-def load_network(architecture: str, weights: str) -> tuple[nn.Module, str, str | None]:
-    """The network `architecture` in eval mode, its weights' identity and their path.
-
-    `weights`: `random:SEED`, `pretrained` (torchvision's IMAGENET1K_V1, from the torch hub's cache
-    or downloaded into it) or the path of a file. The identity is `random:SEED` or `sha256:…`.
-    Raises MmfError where the file cannot be had or does not fit.
-    """
+def seed_of(weights: str) -> int | None:
+    """The seed of `random:SEED`; None for weights that are looked for."""
     kind, _, seed = weights.partition(":")
-    if kind == "random":
-        if not seed.isdecimal():
-            raise MmfError(f"weights {weights!r}: expected random:SEED, a whole number ≥ 0.")
+    if kind != "random":
+        return None
+    if not seed.isdecimal():
+        raise MmfError(f"weights {weights!r}: expected random:SEED, a whole number ≥ 0.")
+    return int(seed)
+
+
+def find(weights: str, published: str | None, *, name: str) -> Weights:
+    """The files that `weights` (pretrained | a location) means for the backbone `name`.
+
+    `published` is the location of the network's published weights, which `pretrained` stands for.
+    """
+    location = published if weights == "pretrained" else weights
+    if location is None:
+        raise none_published(name)
+    return find_weights(location, name=name)
+
+
+def load_network(architecture: str, weights: str) -> tuple[nn.Module, str, str | None]:
+    """The torchvision network `architecture` in eval mode, its weights' identity and their path.
+
+    `weights`: `random:SEED`, `pretrained` (torchvision's IMAGENET1K_V1, from the torch hub's cache)
+    or the location of a file. The identity is `random:SEED` or `sha256:…`. Raises MmfError where
+    the file cannot be had or does not fit.
+    """
+    if (seed := seed_of(weights)) is not None:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(seed))
+            torch.manual_seed(seed)
             network = _build(architecture)
             _rescale_depthwise(network)
-        return network, f"random:{int(seed)}", None
+        return network, f"random:{seed}", None
     network = _build(architecture)
-    file = _published(architecture) if weights == "pretrained" else _local(architecture, weights)
-    _fill(network, _read(file.path), where=f"{str(file.path)!r} for {architecture!r}")
-    return network, f"sha256:{file.sha256}", str(file.path.resolve())
+    found = find(weights, torchvision_url(architecture), name=architecture)
+    fill(network, read_tensors(found), where=f"{str(found.path)!r} for {architecture!r}")
+    return network, f"sha256:{found.sha256}", str(found.path.resolve())
+
+
+def torchvision_url(architecture: str) -> str:
+    """Where torchvision publishes the weights IMAGENET1K_V1 of an architecture."""
+    return torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"].url
 
 
 def _build(architecture: str) -> nn.Module:
@@ -55,26 +77,12 @@ def _rescale_depthwise(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_in")
 
 
-def _local(architecture: str, location: str) -> Weights:
-    return find_weights(location, name=architecture)
-
-
-def _published(architecture: str) -> Weights:
-    url = torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"].url
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    if not path.is_file():
-        digest = path.stem.rpartition("-")[2]  # torchvision writes it into the file's name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=digest, progress=False)
-        except (URLError, OSError, RuntimeError) as error:
-            raise WeightsMissing(
-                f"the pretrained weights of {architecture!r} cannot be had: {path.name!r} is not "
-                f"in {str(path.parent)!r} and {url} gave: {error}. Name a local file "
-                f"(--weights MODALITY=PATH), or ask for random ones on purpose "
-                f"(--weights MODALITY=random:0)."
-            ) from error
-    return find_weights(path, name=architecture)
+def read_tensors(weights: Weights) -> dict[str, Tensor]:
+    """The state dict of all the files, on the CPU."""
+    tensors: dict[str, Tensor] = {}
+    for file in weights.files:
+        tensors.update(_read(file))
+    return tensors
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
@@ -94,7 +102,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     return tensors
 
 
-def _fill(network: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    """Load the whole of a state dict, strictly; MmfError names the first tensors that misfit."""
     wanted = network.state_dict()
     # counters of training steps; published files from before 2018 lack them
     optional = {name for name in wanted if name.endswith("num_batches_tracked")}
@@ -106,10 +115,15 @@ def _fill(network: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> N
         if name in tensors and tensors[name].shape != wanted[name].shape
     ]
     if faults:
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise MmfError(
-            f"the weights in {where} do not fit: {'; '.join(faults[:3])}{more}. Expected the whole "
-            "network of torchvision, classifier included."
-        )
+        raise unfit(where, faults)
     cast = {name: t.to(wanted[name].dtype) for name, t in tensors.items()}
     network.load_state_dict({**wanted, **cast}, strict=True)
+
+
+def unfit(where: str, faults: list[str]) -> MmfError:
+    """The error for weights that are not those of the network."""
+    more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+    return MmfError(
+        f"the weights in {where} do not fit: {'; '.join(faults[:3])}{more}. Expected the whole "
+        "network as it was published, classifier included."
+    )

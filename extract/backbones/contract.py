@@ -74,6 +74,11 @@ class Backbone(ABC):
         self.weights: str | None = None  # random:SEED or sha256:…, part of the recipe
         self.weights_path: str | None = None
 
+    @classmethod
+    def published(cls, name: str) -> str | None:
+        """The location of the weights that `pretrained` means for `name`; None: there are none."""
+        return None
+
     @abstractmethod
     def rows(self, payloads: Shaped[np.ndarray, "B ..."]) -> Float32[np.ndarray, "B ..."]:
         """Payloads (B, *signal.row_shape) of exactly `batch` rows → rows (B, *row_shape)."""

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from mmf import MmfError
-from mmf.extract.backbones.checkpoint import load_network
+from mmf.extract.backbones.checkpoint import load_network, torchvision_url
 from mmf.extract.backbones.contract import Backbone, Setup
 from mmf.extract.signals import Frames, Signal
 
@@ -101,6 +101,11 @@ class NetworkBackbone(Backbone):
 
     has_weights: ClassVar[bool] = True
     variants: ClassVar[tuple[str, ...]] = ("grid",)
+
+    @classmethod
+    def published(cls, name: str) -> str | None:
+        """Torchvision's IMAGENET1K_V1."""
+        return torchvision_url(name.partition(":")[0])
 
     def __init__(self, setup: Setup):
         super().__init__(setup)

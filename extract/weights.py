@@ -1,0 +1,116 @@
+"""What weights features need, where each is looked for, what is there, and fetching the rest.
+
+Extraction never fetches: a job on a cluster finds its weights where `fetch` put them, or says what
+is missing before it begins.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.error import URLError
+
+from mmf import MmfError
+from mmf.extract.backbones import backbone_class
+from mmf.extract.backbones.extra import library
+from mmf.extract.recipe import FeatureRequest
+from mmf.store.weights import (
+    CONFIG,
+    WeightsMissing,
+    find_weights,
+    hub_location,
+    none_published,
+    place,
+    tensor_files,
+)
+
+# what a tokenizer is made of, beside the network
+_TOKENIZER = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"),
+    *("vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needed:
+    """The weights that one feature needs."""
+
+    feature: str
+    backbone: str
+    location: str
+    path: Path  # where they are, or are looked for
+    sha256: str | None  # None: they are not there
+    size_bytes: int = 0
+
+
+def needed_weights(requests: Sequence[FeatureRequest]) -> list[Needed]:
+    """The weights of every feature that needs a file; random ones and formulas need none."""
+    found = []
+    for request in requests:
+        chosen = backbone_class(request.backbone, request.modality)
+        if not chosen.has_weights or request.weights.startswith("random:"):
+            continue
+        location: str | None = request.weights
+        if location == "pretrained":
+            location = chosen.published(request.backbone)
+        if location is None:
+            raise none_published(request.backbone)
+        found.append(_needed(request, location))
+    return found
+
+
+def _needed(request: FeatureRequest, location: str) -> Needed:
+    absent = Needed(
+        feature=request.name,
+        backbone=request.backbone,
+        location=location,
+        path=place(location),
+        sha256=None,
+    )
+    try:
+        weights = find_weights(location, name=request.backbone)
+    except WeightsMissing:
+        return absent
+    size = sum(file.stat().st_size for file in weights.files)
+    return replace(absent, sha256=weights.sha256, size_bytes=size)
+
+
+def fetch(needed: Needed) -> Path:
+    """Bring the weights to where they are looked for; the network is used here and nowhere else.
+
+    Raises MmfError where they cannot be had.
+    """
+    try:
+        if needed.location.startswith("hf://"):
+            return _fetch_hub(needed.location)
+        if needed.location.startswith("https://"):
+            return _fetch_url(needed.location, needed.path)
+    except (OSError, URLError, RuntimeError, ValueError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MmfError(
+            f"the weights of {needed.backbone!r} cannot be fetched: {needed.location} gave: "
+            f"{said}. Put the file at {str(needed.path)!r} by other means, or name one (--weights)."
+        ) from error
+    raise MmfError(
+        f"the weights of {needed.backbone!r} are a local path, {needed.location!r}, which cannot "
+        "be fetched. Put the file there, or name another (--weights MODALITY=PATH)."
+    )
+
+
+def _fetch_url(url: str, path: Path) -> Path:
+    import torch
+
+    digest = path.stem.rpartition("-")[2]  # torchvision and timm write it into the file's name
+    known = digest if len(digest) == 8 and set(digest) <= set("0123456789abcdef") else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.hub.download_url_to_file(url, str(path), hash_prefix=known, progress=False)
+    return path
+
+
+def _fetch_hub(location: str) -> Path:
+    hub = library("huggingface_hub")
+    where = hub_location(location)
+    if where.file:
+        return Path(hub.hf_hub_download(where.repo, where.file, revision=where.revision))
+    names = hub.HfApi().list_repo_files(where.repo, revision=where.revision)
+    wanted = [CONFIG, *tensor_files(names), *_TOKENIZER]
+    return Path(hub.snapshot_download(where.repo, revision=where.revision, allow_patterns=wanted))

@@ -1,0 +1,195 @@
+"""Weights are found where they should be, pinned by their bytes, and fetched only when asked."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmf import MmfError
+from mmf.extract import parse_feature
+from mmf.extract.backbones.checkpoint import load_network
+from mmf.extract.backbones.extra import LibraryMissing, library
+from mmf.extract.weights import fetch, needed_weights
+from mmf.store.weights import WeightsMissing, find_weights, place
+
+
+@pytest.fixture(autouse=True)
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Empty caches of this test alone."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path
+
+
+def put_in_hub(cache: Path, repo: str, files: dict[str, bytes], commit: str = "c0ffee") -> Path:
+    """A repository as the Hugging Face library keeps it, with its branch main."""
+    home = cache / "hub" / f"models--{repo.replace('/', '--')}"
+    snapshot = home / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    for name, content in files.items():
+        (snapshot / name).write_bytes(content)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(commit)
+    return snapshot
+
+
+# bad input first
+
+
+@pytest.mark.parametrize(
+    ("location", "says"),
+    [
+        ("hf://bert@main", r"expected hf://ORG/NAME\[/FILE\]@REVISION"),
+        ("hf://google/bert", r"commit, a tag or a branch"),
+        ("hf://../../etc@main", "expected hf://"),
+        ("hf://google/bert/../../x@main", "expected hf://"),
+        ("http://host/net.pth", "expected a path, hf://"),
+        ("s3://bucket/net.pth", "expected a path, hf://"),
+    ],
+)
+def test_a_location_that_cannot_be_meant_is_one_sentence(location, says):
+    with pytest.raises(MmfError, match=says):
+        find_weights(location, name="net")
+
+
+def test_what_is_not_there_says_where_it_was_looked_for_and_the_ways_on(caches):
+    says = r"hf://org/net@main was looked for at .*models--org--net.*--fetch.*PATH.*random:0"
+    with pytest.raises(WeightsMissing, match=says):
+        find_weights("hf://org/net@main", name="net")
+    (caches / "folder").mkdir()
+    with pytest.raises(WeightsMissing, match=r"in the folder .*expected model\.safetensors"):
+        find_weights(caches / "folder", name="net")
+
+
+def test_a_location_that_nobody_serves_is_not_fetched(tmp_path):
+    request = parse_feature(f"rgb=rgb:resnet18,weights={tmp_path / 'gone.pth'}")
+    (needed,) = needed_weights([request])
+    assert needed.sha256 is None
+    with pytest.raises(MmfError, match=r"a local path.*cannot be fetched"):
+        fetch(needed)
+
+
+def test_a_fetch_that_fails_names_the_file_and_the_place(monkeypatch):
+    def refused(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refused)
+    (needed,) = needed_weights([parse_feature("rgb=rgb:resnet18")])
+    with pytest.raises(MmfError, match=r"resnet18-f37072fd\.pth gave: no route.*checkpoints"):
+        fetch(needed)
+
+
+def test_a_library_that_is_not_installed_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(LibraryMissing, match=r"needs timm.*pip install 'mmf-video\[networks\]'"):
+        library("timm")
+
+
+# where things are
+
+
+def test_a_branch_of_a_repository_is_the_commit_that_the_cache_has(caches):
+    snapshot = put_in_hub(caches, "org/net", {"config.json": b"{}", "model.safetensors": b"abc"})
+    named, pinned = (find_weights(f"hf://org/net@{r}", name="net") for r in ("main", "c0ffee"))
+    assert named == pinned
+    assert named.path == snapshot
+    assert named.config == snapshot / "config.json"
+    one = find_weights("hf://org/net/model.safetensors@main", name="net")
+    assert one.sha256 == hashlib.sha256(b"abc").hexdigest()
+    assert one.config is None
+
+
+def test_the_digest_of_a_folder_is_that_of_its_config_and_tensors_alone(caches):
+    files = {"config.json": b"{}", "model.safetensors": b"abc"}
+    first = put_in_hub(caches, "org/net", files)
+    found = find_weights(first, name="net")
+    (first / "README.md").write_text("more")
+    (first / "pytorch_model.bin").write_bytes(b"the same, in another form")
+    assert find_weights(first, name="net") == found
+    others = [{**files, "config.json": b"{ }"}, {**files, "model.safetensors": b"abd"}]
+    digests = {
+        find_weights(put_in_hub(caches, f"org/net{i}", other), name="net").sha256
+        for i, other in enumerate(others)
+    }
+    assert len({found.sha256, *digests}) == 3
+
+
+def test_parts_of_a_large_network_are_taken_in_order(tmp_path):
+    for part in (2, 1):
+        (tmp_path / f"model-0000{part}-of-00002.safetensors").write_bytes(bytes([part]))
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"not of the network")
+    names = [file.name for file in find_weights(tmp_path, name="net").files]
+    assert names == ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+
+
+@pytest.mark.parametrize("home", [{}, {"HF_HOME": "/a"}, {"XDG_CACHE_HOME": "/b"}])
+def test_the_hub_cache_is_where_its_library_has_it(monkeypatch, home):
+    pytest.importorskip("huggingface_hub")
+    for name in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in home.items():
+        monkeypatch.setenv(name, value)
+    program = "from huggingface_hub import constants; print(constants.HF_HUB_CACHE)"
+    run = [sys.executable, "-c", program]
+    theirs = subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
+    assert place("hf://org/net@abc").parents[2] == Path(theirs)
+
+
+@pytest.mark.parametrize("home", [{}, {"TORCH_HOME": "/a"}, {"XDG_CACHE_HOME": "/b"}])
+def test_the_torch_cache_is_where_torch_has_it(monkeypatch, home):
+    for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in home.items():
+        monkeypatch.setenv(name, value)
+    url = "https://host/models/net-0a1b2c3d.pth"
+    assert place(url) == Path(torch.hub.get_dir()) / "checkpoints" / "net-0a1b2c3d.pth"
+
+
+def test_needed_weights_are_listed_with_what_is_there(caches):
+    features = ["a=rgb:resnet18", "b=rgb:hog", "c=rgb:resnet18,weights=random:0"]
+    (missing,) = needed_weights([parse_feature(f) for f in features])
+    assert (missing.feature, missing.sha256, missing.size_bytes) == ("a", None, 0)
+    assert missing.location.endswith("resnet18-f37072fd.pth")
+    missing.path.parent.mkdir(parents=True)
+    torch.save(load_network("resnet18", "random:0")[0].state_dict(), missing.path)
+    (there,) = needed_weights([parse_feature("a=rgb:resnet18")])
+    assert there.sha256 == hashlib.sha256(missing.path.read_bytes()).hexdigest()
+    assert there.size_bytes > 40e6
+
+
+# fetching
+
+
+def test_a_published_file_is_fetched_with_the_digest_in_its_name(monkeypatch):
+    asked = {}
+
+    def download(url, path, *, hash_prefix, progress):
+        asked[url] = hash_prefix
+        Path(path).write_bytes(b"weights")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    (needed,) = needed_weights([parse_feature("rgb=rgb:resnet18")])
+    assert fetch(needed).read_bytes() == b"weights"
+    assert asked == {needed.location: "f37072fd"}
+
+
+def test_of_a_repository_only_what_is_read_is_fetched(monkeypatch, tmp_path):
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    asked = {}
+    inside = ["README.md", "config.json", "model.safetensors", "pytorch_model.bin", "run.py"]
+
+    def list_files(self, repo, *, revision):
+        return inside
+
+    def download(repo, *, revision, allow_patterns):
+        asked[repo, revision] = sorted(set(inside) & set(allow_patterns))
+        return tmp_path
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", list_files)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    request = parse_feature("rgb=rgb:resnet18,weights=hf://org/net@v1")
+    fetch(needed_weights([request])[0])
+    assert asked == {("org/net", "v1"): ["config.json", "model.safetensors"]}
