@@ -13,7 +13,7 @@ from typing import Any
 from mmf import MmfError, unknown
 from mmf.extract import signals
 from mmf.extract.backbones import BACKBONES, Backbone, backbone, backbone_class
-from mmf.extract.signals import Signal, Waves
+from mmf.extract.signals import Signal
 from mmf.store import FeatureSpec
 from mmf.store.weights import find_weights
 
@@ -22,7 +22,6 @@ EXTRACTOR_VERSION = 1  # raised whenever the same request would give other rows
 PRESETS: dict[str, dict[str, str]] = {
     "embedded": {"rgb": "hog", "audio": "logmel", "flow": "hof", "text": "hashing"},
 }
-_SIGNAL_OPTIONS = {"cues": ("language",)}
 _NUMBERS = ("fps", "window", "hop")
 
 
@@ -40,7 +39,8 @@ class FeatureRequest:
     batch: int | None = None  # rows per forward; None = the store's, or the backbone's own
     precision: str = "fp32"  # fp32 | bf16 | fp16
     dtype: str = "float16"  # of the stored rows
-    options: Mapping[str, str] = field(default_factory=dict)  # language=en for text
+    options: Mapping[str, str] = field(default_factory=dict)  # of its signal or its backbone
+    exact_signal: Signal | None = None  # the very signal, whatever the options say of one
 
     def __post_init__(self) -> None:
         for key in _NUMBERS:
@@ -49,12 +49,26 @@ class FeatureRequest:
                 raise MmfError(f"feature {self.name!r}: {key} is {value!r}; expected above 0.")
         if self.fps is not None and self.hop is not None:
             raise MmfError(f"feature {self.name!r}: give fps or hop, not both (fps = 1 / hop).")
-        backbone_class(self.backbone, self.modality)  # raises UnknownName
+        if (self.fps or self.hop) and self._times_of_its_own:
+            raise MmfError(
+                f"feature {self.name!r}: {self._times_of_its_own} says when rows are taken, so "
+                "there is no fps."
+            )
+        self._refuse_unknown_options()
+
+    @property
+    def own_options(self) -> dict[str, str]:
+        """The options of the backbone, those that stand in the recipe beside the signal."""
+        known = backbone_class(self.backbone, self.modality).options
+        return {k: v for k, v in self.options.items() if k in known}
 
     @property
     def signal(self) -> Signal:
         """What the backbone asks of a file under these options."""
-        signal = backbone_class(self.backbone, self.modality).default_signal
+        if self.exact_signal is not None:
+            return self.exact_signal
+        found = backbone_class(self.backbone, self.modality)
+        signal = found.signal_for(self.backbone, {**found.options, **self.own_options})
         changes: dict[str, Any] = {}
         if self.fps is not None or self.hop is not None:
             # a float: 2 and 2.0 are one recipe
@@ -65,12 +79,28 @@ class FeatureRequest:
         for key in changes.keys() - known:
             what = {"fps": "no rate: a row is a caption", "samples": "no window"}[key]
             raise MmfError(f"feature {self.name!r}: {self.modality} rows have {what}.")
-        allowed = _SIGNAL_OPTIONS.get(signal.kind, ())
+        own = {k: v for k, v in self.options.items() if k not in found.options}
+        return signals.changed(replace(signal, **changes), own)
+
+    @property
+    def _times_of_its_own(self) -> str | None:
+        named = (
+            k for k in ("segments", "views", "sample") if self.options.get(k, "grid") != "grid"
+        )
+        return next(named, None)
+
+    def _refuse_unknown_options(self) -> None:
+        found = backbone_class(self.backbone, self.modality)  # raises UnknownName
+        known = (*found.options, *self.signal_class.open)
         for key in self.options:
-            if key not in allowed:
-                raise unknown(f"option of {self.modality}:{self.backbone}", key, allowed)
-        changes.update(self.options)
-        return replace(signal, **changes)
+            if key not in known:
+                raise unknown(f"option of {self.modality}:{self.backbone}", key, known)
+
+    @property
+    def signal_class(self) -> type[Signal]:
+        """The kind of signal, whatever its options."""
+        found = backbone_class(self.backbone, self.modality)
+        return type(found.signal_for(self.backbone, {**found.options, **self.own_options}))
 
 
 def _samples(window: float) -> int:
@@ -80,18 +110,11 @@ def _samples(window: float) -> int:
     return samples_of(max(1, round(window * SAMPLE_RATE / HOP)))
 
 
-def _window(signal: Signal) -> float | None:
-    from mmf.extract.backbones.logmel import HOP, SAMPLE_RATE, WINDOW
-
-    if not isinstance(signal, Waves):
-        return None
-    return ((signal.samples - WINDOW) // HOP + 1) * HOP / SAMPLE_RATE
-
-
 def parse_feature(text: str) -> FeatureRequest:
     """`NAME=MODALITY:BACKBONE[:VARIANT][,key=value…]` → the request.
 
-    Keys: weights, fps, window, hop, batch, precision, dtype, and the backbone's own options.
+    Keys: weights, fps, window, hop, batch, precision, dtype, and the options of the signal
+    (segments, sample, decode; of clips also frames, stride, views, shuffle) and of the backbone.
 
     >>> parse_feature("rgb=rgb:resnet34,fps=2,weights=random:0").fps
     2.0
@@ -149,6 +172,7 @@ def build(request: FeatureRequest, *, device: str = "cpu") -> Backbone:
         batch=request.batch,
         precision=request.precision,
         device=device,
+        options=request.own_options,
     )
 
 
@@ -159,7 +183,7 @@ def spec(request: FeatureRequest, built: Backbone) -> FeatureSpec:
         modality=request.modality,
         shape=built.row_shape,
         dtype=request.dtype,
-        rate=getattr(built.signal, "fps", None),
+        rate=built.signal.rate,
         recipe={
             "extractor": EXTRACTOR_VERSION,
             "backbone": built.name,
@@ -167,6 +191,7 @@ def spec(request: FeatureRequest, built: Backbone) -> FeatureSpec:
             "signal": signals.to_json(built.signal),
             "batch": built.batch,
             "precision": built.precision,
+            **({"options": built.chosen} if built.chosen else {}),
         },
         environment={**built.libraries(), **_decoder(), "weights_path": built.weights_path},
         flops_per_row=built.flops_per_row(),
@@ -196,19 +221,16 @@ def request_from_spec(stored: FeatureSpec) -> FeatureRequest:
             f"feature {stored.name!r} was made by extractor version {recipe.get('extractor')}; "
             f"this is version {EXTRACTOR_VERSION}. Extract it again under another --name."
         )
-    signal = signals.from_json(dict(recipe["signal"]))
-    options = {k: getattr(signal, k) for k in _SIGNAL_OPTIONS.get(signal.kind, ())}
     return FeatureRequest(
         name=stored.name,
         modality=stored.modality,
         backbone=recipe["backbone"],
         weights=_same_weights(stored),
-        fps=getattr(signal, "fps", None),
-        window=_window(signal),
         batch=recipe["batch"],
         precision=recipe["precision"],
         dtype=stored.dtype,
-        options=options,
+        options=recipe.get("options", {}),
+        exact_signal=signals.from_json(dict(recipe["signal"])),
     )
 
 

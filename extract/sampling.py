@@ -4,7 +4,7 @@ Free of PyAV and torch, so that the decoder's process, the backbones and the tes
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -14,10 +14,14 @@ EDGE = 1e-6  # seconds below which two times are one: time bases are coarser, su
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """The times ``start + k / fps``, in seconds, of the rows of every modality of a file."""
+    """The times ``start + k / fps``, in seconds, of the rows of every modality of a file.
+
+    With `count` there are so many of them, wherever the file ends; `fps` infinite puts all at one.
+    """
 
     start: float
     fps: float
+    count: int | None = None
 
     def time(self, row: int) -> float:
         """The grid time of `row`."""
@@ -25,31 +29,59 @@ class Grid:
 
     def rows_before(self, end: float) -> int:
         """How many rows lie before `end`; at least one, for a file that is not empty."""
+        if self.count is not None:
+            return self.count
         return max(1, math.ceil((end - EDGE - self.start) * self.fps))
 
     def rows_until(self, time: float) -> int:
         """How many rows lie at or before `time`."""
+        if self.count is not None and math.isinf(self.fps):
+            return self.count if time + EDGE >= self.start else 0
         return max(0, math.floor((time + EDGE - self.start) * self.fps) + 1)
 
+    @classmethod
+    def middles(cls, start: float, end: float, count: int) -> "Grid":
+        """The middles of `count` equal parts of the time from `start` to `end`."""
+        part = (end - start) / count
+        return cls(start=start + part / 2, fps=1 / part if part else math.inf, count=count)
 
-def resize_and_crop(rgb: np.ndarray, resize: int, crop: int) -> np.ndarray:
+    @classmethod
+    def spread(cls, start: float, end: float, count: int) -> "Grid":
+        """`count` times evenly from `start` to `end`; one lies in the middle."""
+        room = max(0.0, end - start)
+        if count == 1:
+            return cls(start=start + room / 2, fps=math.inf, count=1)
+        return cls(start=start, fps=(count - 1) / room if room else math.inf, count=count)
+
+    def earlier(self, seconds: float) -> "Grid":
+        """The same times, so much earlier."""
+        return replace(self, start=self.start - seconds)
+
+
+def resize_and_crop(rgb: np.ndarray, resize: int, crop: int, *, side: int = 0) -> np.ndarray:
     """RGB uint8 (h, w, 3) → (crop, crop, 3): short side to `resize`, then the centre.
 
     Bit-equal to torchvision's ``Resize(resize)`` and ``CenterCrop(crop)`` on a PIL image: bilinear
-    with antialias, the long side truncated, padding with black where the crop is larger.
+    with antialias, the long side truncated, padding with black where the crop is larger. `side` -1
+    and 1 take the ends of the long side instead of its centre.
     """
     height, width = rgb.shape[:2]
-    if width <= height:
-        size = (resize, int(resize * height / width))
-    else:
-        size = (int(resize * width / height), resize)
+    size = resized(width, height, resize)
     if size != (width, height):
         image = Image.fromarray(np.ascontiguousarray(rgb))
         rgb = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
-    return _center_crop(rgb, crop)
+    return cropped(rgb, crop, side=side)
 
 
-def _center_crop(rgb: np.ndarray, crop: int) -> np.ndarray:
+def resized(width: int, height: int, resize: int) -> tuple[int, int]:
+    """(width, height) of a picture whose short side has become `resize`."""
+    if width <= height:
+        return resize, int(resize * height / width)
+    return int(resize * width / height), resize
+
+
+def cropped(rgb: np.ndarray, crop: int, *, side: int = 0) -> np.ndarray:
+    """The centre (crop, crop, 3), or with `side` -1 and 1 an end of the long side."""
     height, width = rgb.shape[:2]
     if height < crop or width < crop:
         tall, wide = max(crop - height, 0), max(crop - width, 0)
@@ -57,4 +89,8 @@ def _center_crop(rgb: np.ndarray, crop: int) -> np.ndarray:
         rgb = np.pad(rgb, margins)
         height, width = rgb.shape[:2]
     top, left = round((height - crop) / 2), round((width - crop) / 2)
+    if side and height > width:
+        top = 0 if side < 0 else height - crop
+    elif side:
+        left = 0 if side < 0 else width - crop
     return np.ascontiguousarray(rgb[top : top + crop, left : left + crop])

@@ -43,9 +43,9 @@ def backbone(
 ) -> Backbone:
     """The backbone `name` or `name:variant`, ready to map payloads to rows.
 
-    `modality` may be left out; a name that several modalities have means the first of rgb, audio,
-    flow, text. `setup`: weights (pretrained | PATH | random:SEED), batch, precision (fp32 | bf16 |
-    fp16), device. UnknownName suggests near names.
+    `modality` may be left out; a name that several modalities have means the first of rgb, clip,
+    audio, flow, text. `setup`: weights (pretrained | PATH | random:SEED), batch, precision (fp32 |
+    bf16 | fp16), device, options (the backbone's own). UnknownName suggests near names.
 
     >>> backbone("hashing")(["a cat sleeps", "the cat sleeps"]).shape
     (2, 512)
@@ -58,9 +58,10 @@ def backbone(
         modality = having[0]
     found = backbone_class(name, modality)
     try:
-        settings = Setup(name=name, signal=signal or found.default_signal, **setup)
+        signal = signal or found.signal_for(name, {**found.options, **setup.get("options", {})})
+        settings = Setup(name=name, signal=signal, **setup)
     except TypeError:
-        known = "weights, batch, precision, device"
+        known = "weights, batch, precision, device, options"
         raise MmfError(f"backbone {name!r} got {sorted(setup)}; it takes {known}.") from None
     return found(settings)
 

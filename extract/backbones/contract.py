@@ -5,8 +5,8 @@ same bits whatever stands beside it in its batch.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +29,7 @@ class Setup:
     batch: int | None = None  # rows per forward; None = the backbone's own for this device
     precision: str = "fp32"
     device: str = "cpu"
+    options: Mapping[str, str] = field(default_factory=dict)  # those that its class has
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -56,6 +57,7 @@ class Backbone(ABC):
     default_signal: ClassVar[Signal]
     has_weights: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[Mapping[str, str]] = {}  # its own, with their defaults
 
     row_shape: tuple[int, ...]
 
@@ -68,6 +70,7 @@ class Backbone(ABC):
             )
         self.name = setup.name
         self.signal = setup.signal
+        self.chosen = {**self.options, **setup.options}  # part of the recipe
         self.batch = 1
         self.precision = "fp32"
         self.device = "cpu"
@@ -78,6 +81,11 @@ class Backbone(ABC):
     def published(cls, name: str) -> str | None:
         """The location of the weights that `pretrained` means for `name`; None: there are none."""
         return None
+
+    @classmethod
+    def signal_for(cls, name: str, options: Mapping[str, str]) -> Signal:
+        """What `name` asks of a file under its own options, before the user's of the signal."""
+        return cls.default_signal
 
     @abstractmethod
     def rows(self, payloads: Shaped[np.ndarray, "B ..."]) -> Float32[np.ndarray, "B ..."]:
@@ -101,7 +109,8 @@ class Backbone(ABC):
     def __call__(self, media: Any) -> Any:
         """Rows (T, *row_shape) of T payloads, as a tensor where a tensor came in.
 
-        Frames: uint8 (T, 3, h, w), any h and w. Pairs of frames: uint8 (T, 2, 3, h, w).
+        Frames: uint8 (T, 3, h, w), any h and w. Pairs of frames: uint8 (T, 2, 3, h, w). Clips:
+        uint8 (T, frames, 3, h, w), or of pairs (T, frames, 2, 3, h, w).
         Sound: float32 (T, samples). Text: a list of T strings.
         """
         tensor = hasattr(media, "detach")
@@ -134,6 +143,12 @@ def as_payloads(signal: Signal, media: Any) -> np.ndarray | list[np.ndarray] | S
             ]
         case signals.Waves():
             return _checked(media, np.float32, ("T", signal.samples))
+        case signals.Clips():
+            pair = (2,) if signal.pairs else ()
+            clips = _checked(media, np.uint8, ("T", signal.frames, *pair, 3, "h", "w"))
+            flat = np.moveaxis(clips.reshape(-1, *clips.shape[-3:]), 1, -1)
+            made = np.stack([_crop(signal, image) for image in flat])
+            return made.reshape(len(clips), *signal.row_shape)
         case signals.Cues():
             if isinstance(media, str) or not all(isinstance(text, str) for text in media):
                 raise MmfError("text backbones take a list of strings, one per row.")
@@ -141,7 +156,7 @@ def as_payloads(signal: Signal, media: Any) -> np.ndarray | list[np.ndarray] | S
 
 
 def _crop(
-    signal: signals.Frames | signals.FramePairs, image: Shaped[np.ndarray, "h w 3"]
+    signal: signals.Pictures, image: Shaped[np.ndarray, "h w 3"]
 ) -> Shaped[np.ndarray, "s s 3"]:
     if image.shape[:2] == (signal.crop, signal.crop):
         return image

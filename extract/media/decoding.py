@@ -7,14 +7,16 @@ frames and a window of sound, never a video.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
 from av.packet import Packet
 
 from mmf.extract.media import captions
+from mmf.extract.media.clips import ClipRows
 from mmf.extract.media.opening import (
     DEFAULT_LIMITS,
     Limits,
@@ -26,7 +28,8 @@ from mmf.extract.media.opening import (
 from mmf.extract.media.pictures import Picture, PictureRows
 from mmf.extract.media.sound import SoundRows
 from mmf.extract.media.streams import Clock, best_stream, seconds, step_of, subtitle_stream
-from mmf.extract.signals import Cues, FramePairs, Frames, Signal, Waves
+from mmf.extract.sampling import Grid
+from mmf.extract.signals import Clips, Cues, Pictures, Signal, Waves
 
 MAX_READ_ERRORS = 100  # in a row, before the rest of the file is given up
 DECODING_ERRORS = (av.FFmpegError, ValueError, IndexError)
@@ -85,19 +88,36 @@ def decode(
     Raises Unusable where the file cannot be used; the rows that came before are then to be dropped.
     """
     request = request or Request()
+    end = None
+    if any(isinstance(s, Pictures) and s.needs_end for s in signals):
+        end = _find_end(path, request.limits)
     with open_media(path, request.limits) as source:
         request.facts.size_bytes = source.size_bytes
         yield Opened(duration=declared_duration(source.container))
-        one_pass = _Pass(source, signals, request)
+        one_pass = _Pass(source, signals, request, end)
         one_pass.find_captions(path)
         yield from one_pass.rows()
         yield Done(rows=tuple(one_pass.counts), missing=one_pass.missing)
 
 
+def _find_end(path: str, limits: Limits) -> float:
+    """Where the file ends, told by its packets; none is decoded."""
+    with open_media(path, limits) as source:
+        container = source.container
+        best = [best_stream(container, kind) for kind in ("video", "audio")]
+        clock = Clock([stream for stream in best if stream is not None])
+        with suppress(*DECODING_ERRORS):  # the pass that decodes says what is wrong
+            for packet in container.demux():
+                clock.see(packet)
+        return clock.end
+
+
 class _Pass:
     """The one pass over the packets, and what has been gathered in it."""
 
-    def __init__(self, source: Source, signals: Sequence[Signal], request: Request):
+    def __init__(
+        self, source: Source, signals: Sequence[Signal], request: Request, end: float | None
+    ):
         container = source.container
         self.source, self.container = source, container
         self.signals, self.request, self.facts = signals, request, request.facts
@@ -106,7 +126,7 @@ class _Pass:
         self.counts = [0] * len(signals)
         self.missing: dict[int, str] = {}
         # by the index of their signal
-        self.pictures: dict[int, PictureRows] = {}
+        self.pictures: dict[int, PictureRows | ClipRows] = {}
         self.sounds: dict[int, SoundRows] = {}
         self.cues: dict[int, list[captions.Cue]] = {}
         self.cue_streams: dict[int, int] = {}
@@ -115,8 +135,12 @@ class _Pass:
         for index, signal in enumerate(signals):
             if isinstance(signal, Waves) and self.audio is not None:
                 self.sounds[index] = SoundRows(signal, self.clock.start)
-            elif isinstance(signal, Frames | FramePairs) and self.video is not None:
-                self.pictures[index] = PictureRows(signal, self.clock.start)
+            elif isinstance(signal, Pictures) and self.video is not None:
+                grid = _grid(signal, self.clock.start, end, step_of(self.video))
+                if isinstance(signal, Clips):
+                    self.pictures[index] = ClipRows(signal, grid)
+                else:
+                    self.pictures[index] = PictureRows(signal, grid)
             elif not isinstance(signal, Cues):
                 self.missing[index] = "no_such_stream"
 
@@ -165,10 +189,19 @@ class _Pass:
             codec = self.container.streams[index].codec_context
             if codec is None:
                 raise Unusable("undecodable", "open", f"there is no decoder for stream {index}.")
+            if codec.type == "video":
+                codec.skip_frame = self._skipped()
             if codec.type != "subtitle":
                 codec.thread_count = 1
                 codec.options = {"max_pixels": str(self.request.limits.max_pixels)}
         return decoders
+
+    def _skipped(self) -> Literal["NONKEY", "NONREF", "DEFAULT"]:
+        """Which frames no signal needs, as FFmpeg calls them."""
+        asked = [s for s in self.signals if isinstance(s, Pictures)]
+        if all(signal.sample == "keyframes" for signal in asked):
+            return "NONKEY"
+        return "NONREF" if any(signal.decode == "fast" for signal in asked) else "DEFAULT"
 
     def _packets(self) -> Iterator[Packet]:
         """Every packet; behind a damaged place reading goes on."""
@@ -247,6 +280,16 @@ class _Pass:
         for time, payload in rows:
             yield Row(signal=index, row=self.counts[index], time=time, payload=payload)
             self.counts[index] += 1
+
+
+def _grid(signal: Pictures, start: float, end: float | None, step: float) -> Grid:
+    """The times of a signal's rows in a file whose frames are `step` seconds apart."""
+    span = signal.frames * signal.stride * step if isinstance(signal, Clips) else 0.0
+    if isinstance(signal, Clips) and signal.views:
+        return Grid.spread(start, (end or start) - span, signal.views)
+    if signal.segments:
+        return Grid.middles(start, end or start, signal.segments).earlier(span / 2)
+    return Grid(start=start, fps=signal.fps)
 
 
 def _time_of(frame: Any) -> float | None:

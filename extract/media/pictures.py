@@ -1,4 +1,4 @@
-"""Rows of pictures: which decoded frames are kept, upright and in RGB.
+"""Decoded pictures, upright and in RGB, and the rows that are one of them or two neighbours.
 
 Frame i is the nearest to every grid time up to the middle between it and frame i + 1. So a row is
 settled as soon as the next frame is there, and three frames are held, never a video. Only frames
@@ -14,8 +14,8 @@ from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 
-from mmf.extract.sampling import Grid, resize_and_crop
-from mmf.extract.signals import FramePairs, Frames
+from mmf.extract.sampling import Grid, cropped, resize_and_crop, resized
+from mmf.extract.signals import FramePairs, Frames, Pictures
 
 
 class Picture:
@@ -23,14 +23,27 @@ class Picture:
 
     def __init__(self, frame: VideoFrame, time: float):
         self.time = time
+        self.is_key = bool(frame.key_frame)
         self._frame = frame
-        self._cropped: dict[tuple[int, int], np.ndarray] = {}
+        self._cropped: dict[tuple[int, int, str, int], np.ndarray] = {}
 
-    def cropped(self, resize: int, crop: int) -> np.ndarray:
-        """RGB uint8 (crop, crop, 3), upright."""
-        if (resize, crop) not in self._cropped:
-            self._cropped[resize, crop] = resize_and_crop(upright(self._frame), resize, crop)
-        return self._cropped[resize, crop]
+    def cropped(self, signal: Pictures, side: int = 0) -> np.ndarray:
+        """RGB uint8 (crop, crop, 3), upright; `side` as `mmf.extract.sampling.cropped` has it."""
+        key = (signal.resize, signal.crop, signal.decode, side)
+        if key not in self._cropped:
+            if signal.decode == "fast":
+                small = _shrunk(self._frame, signal.resize).to_ndarray(threads=1)
+                made = cropped(_turned(small, _turn(self._frame)), signal.crop, side=side)
+            else:
+                made = resize_and_crop(upright(self._frame), signal.resize, signal.crop, side=side)
+            self._cropped[key] = made
+        return self._cropped[key]
+
+
+def _shrunk(frame: VideoFrame, resize: int) -> VideoFrame:
+    """The frame with its short side resized by FFmpeg, which does it before the colours."""
+    width, height = resized(frame.width, frame.height, resize)
+    return frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR")
 
 
 def upright(frame: VideoFrame) -> np.ndarray:
@@ -39,8 +52,11 @@ def upright(frame: VideoFrame) -> np.ndarray:
     The colour matrix and range are the frame's own. The display matrix [a b u; c d v; x y w] maps
     a pixel (p, q) to (a p + c q + x, b p + d q + y).
     """
-    rgb = frame.to_ndarray(format="rgb24", threads=1)
-    a, b, c, d = _turn(frame)
+    return _turned(frame.to_ndarray(format="rgb24", threads=1), _turn(frame))
+
+
+def _turned(rgb: np.ndarray, turn: tuple[int, int, int, int]) -> np.ndarray:
+    a, b, c, d = turn
     if abs(b) > abs(a):
         rgb, a, d = rgb.transpose(1, 0, 2), c, b
     return rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
@@ -57,15 +73,18 @@ def _turn(frame: VideoFrame) -> tuple[int, int, int, int]:
 class PictureRows:
     """The rows of one Frames or FramePairs signal: pictures in, (time, payload) out, in order."""
 
-    def __init__(self, signal: Frames | FramePairs, start: float):
-        self._signal = signal
-        self._grid = Grid(start=start, fps=signal.fps)
+    def __init__(self, signal: Frames | FramePairs, grid: Grid):
+        self._signal, self._grid = signal, grid
         self._rows = 0
         self._before: Picture | None = None  # the last picture but one
         self._last: Picture | None = None
 
     def push(self, picture: Picture, end: float) -> Iterator[tuple[float, np.ndarray]]:
         """The rows before `end` that are settled now that `picture` follows the last one."""
+        if self._signal.sample == "keyframes":
+            if picture.is_key:
+                yield picture.time, picture.cropped(self._signal)
+            return
         last = self._last
         if last is not None:
             middle = last.time + (picture.time - last.time) / 2
@@ -85,7 +104,6 @@ class PictureRows:
             yield last.time, self._payload(last, self._before or last, last)
 
     def _payload(self, nearest: Picture, first: Picture, second: Picture) -> np.ndarray:
-        resize, crop = self._signal.resize, self._signal.crop
         if isinstance(self._signal, Frames):
-            return nearest.cropped(resize, crop)
-        return np.stack([first.cropped(resize, crop), second.cropped(resize, crop)])
+            return nearest.cropped(self._signal)
+        return np.stack([first.cropped(self._signal), second.cropped(self._signal)])

@@ -177,7 +177,7 @@ def test_a_file_that_always_kills_the_process_fails_alone(clip):
 
 def test_a_file_that_hangs_fails_in_time_and_the_others_go_on(clip):
     path = str(clip("hangs.mp4", frames=100, sound=4.0))
-    limits = Limits(ring_bytes=1, timeout=1.0, timeout_per_second=0.0)
+    limits = Limits(ring_bytes=1, timeout=2.5, timeout_per_second=0.0)
     outcomes = {}
     with Decoder(SIGNALS, limits=limits) as decoder:
         for key in "abc":
@@ -193,12 +193,12 @@ def test_a_file_that_hangs_fails_in_time_and_the_others_go_on(clip):
 
 def test_the_time_that_we_keep_the_process_waiting_does_not_count(clip):
     path = str(clip("slow_consumer.mp4", frames=100, sound=4.0))
-    limits = Limits(ring_bytes=1, timeout=1.0, timeout_per_second=0.0)
+    limits = Limits(ring_bytes=1, timeout=2.5, timeout_per_second=0.0)
     with Decoder(SIGNALS, limits=limits) as decoder:
         decoder.submit("a", path)
         for event in decoder.events():
             if isinstance(event, Sample) and event.row == 0:
-                time.sleep(0.6)
+                time.sleep(1.0)
         assert isinstance(event, Ended)
 
 

@@ -82,7 +82,15 @@ def test_the_recipe_is_what_makes_the_rows_and_the_rest_is_environment():
         "extractor": 1,
         "backbone": "resnet18",
         "weights": "random:0",
-        "signal": {"kind": "frames", "fps": 1.0, "resize": 256, "crop": 224},
+        "signal": {
+            "kind": "frames",
+            "fps": 1.0,
+            "resize": 256,
+            "crop": 224,
+            "segments": 0,
+            "sample": "grid",
+            "decode": "exact",
+        },
         "batch": 8,
         "precision": "fp32",
     }
