@@ -54,6 +54,8 @@ class Ahead:
             self._stopped = True
             self._news.notify_all()
         self._thread.join()
+        for feature in self._features.values():
+            feature.shards.let_go()
 
     def reached(self, item: int) -> None:
         """Say that the item of this number in the order is read now."""

@@ -13,7 +13,7 @@ import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
@@ -30,7 +30,6 @@ CACHE_BYTES = 64 << 30
 PAGE = 16 << 10
 _PIECE_PAGES = (8 << 20) // PAGE  # the most that one request asks for
 _MISSING, _THERE, _COMING = 0, 1, 2
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class ShardCache:
@@ -42,7 +41,6 @@ class ShardCache:
         self._most_open = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._lock = threading.RLock()
         self._room = 0  # bytes that may come before the files are looked at again
-        _forget_after_boot(folder)
 
     def open(self, shard: Object) -> "CachedShard":
         """A shard, with what has come of it before."""
@@ -64,7 +62,7 @@ class ShardCache:
             self._room -= size
             if self._room >= 0:
                 return
-            files = [(p, p.stat()) for p in self._folder.glob("*/*")]
+            files = list(_stats(self._folder.glob("*/*")))
             total = size + sum(s.st_blocks * 512 for _, s in files)
             total += sum(shard.coming_bytes for shard in self._open.values())
             use = {path: i for i, path in enumerate(self._open)}
@@ -85,6 +83,12 @@ class ShardCache:
         """Forget a shard that is no more."""
         array, name = key.split("/")[-2:]
         self._forget((self._folder / array).glob(f"{name}.*"))
+
+    def let_go(self) -> None:
+        """Ask no more for what was wanted and has not been asked for yet."""
+        with self._lock:
+            for shard in self._open.values():
+                shard.let_go()
 
     def _forget(self, paths: Iterable[Path]) -> None:
         with self._lock:
@@ -158,7 +162,13 @@ class CachedShard:
             with self._lock:
                 runs = [run for a, b, run in self._runs if a < last and b > first]
             for run in runs:
-                run.result()
+                with suppress(CancelledError):  # somebody let go of it
+                    run.result()
+
+    def let_go(self) -> None:
+        """Ask no more for what was wanted and has not been asked for yet."""
+        for _, _, run in list(self._runs):
+            run.cancel()
 
     def crc32c(self) -> int:
         """Checksum of all bytes as the bucket has them now, whatever had come before."""
@@ -220,16 +230,7 @@ def _gaps(state: np.ndarray, first: int) -> Iterator[tuple[int, int]]:
             yield first + begin, first + min(b, begin + _PIECE_PAGES)
 
 
-def _forget_after_boot(folder: Path) -> None:
-    """Throw away what a machine that stopped may not have brought to its disk."""
-    boot = _BOOT.read_text().strip() if _BOOT.exists() else "none"
-    mark = folder / "boot"
-    if mark.exists() and mark.read_text() == boot:
-        return
-    for path in folder.glob("*/*"):
-        path.unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):  # another process is doing the same
-        part = folder / f"boot.{os.getpid()}"
-        part.write_text(boot)
-        part.replace(mark)
+def _stats(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in paths:
+        with suppress(FileNotFoundError):  # another process has just dropped it
+            yield path, path.stat()

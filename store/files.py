@@ -219,6 +219,10 @@ class Files(ABC):
         """Open a shard; MmfError where it is lost."""
 
     @abstractmethod
+    def let_go(self) -> None:
+        """Ask no more for bytes of shards that were wanted ahead."""
+
+    @abstractmethod
     def crc32c(self, path: Path) -> int:
         """Checksum of every byte that a shard has now, where it is kept."""
 

@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -26,10 +27,12 @@ from mmf import MmfError
 from mmf.store import layout
 from mmf.store.bucket import Bucket, Object
 from mmf.store.cache import CACHE_BYTES, CachedShard, ShardCache
-from mmf.store.files import LOST, ORIGIN, Entry, Files, json_bytes
+from mmf.store.files import LOST, ORIGIN, Entry, Files, json_bytes, naming
 
 KINDS = ("log", "index", "features", "catalog", "snapshots", "denied")
 SHARDS = "shards"  # the cache's folder
+_CLOCK_SECONDS = 0.05  # that files' times may be behind
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def open_objects(where: str | os.PathLike[str]) -> "ObjectFiles":
@@ -80,8 +83,15 @@ class ObjectFiles(Files):
         self._listed: dict[str, dict[str, Object]] = {}  # array → its shards by key
         self.tmp.mkdir(parents=True, exist_ok=True)
         if not (root / ORIGIN).exists():
-            os.replace(self.write_new(json_bytes({"url": url})), root / ORIGIN)
-        self.sync()
+            self._write(root / ORIGIN, json_bytes({"url": url}))
+        boot = _BOOT.read_bytes() if _BOOT.exists() else b"unknown"
+        mark = root / "boot"
+        if mark.exists() and mark.read_bytes() == boot:
+            self.sync()
+        else:  # a machine that stopped may not have brought to its disk what it had here
+            shutil.rmtree(root / SHARDS, ignore_errors=True)
+            self.sync(afresh=True)
+            self._write(mark, boot)
 
     # what others have changed
 
@@ -111,15 +121,23 @@ class ObjectFiles(Files):
                 (self.root / key).parent.mkdir(parents=True, exist_ok=True)
                 (self.root / key).unlink(missing_ok=True)
             return
-        self._keep(found, self.write_new(data))
+        self._keep(found, data)
 
-    def _keep(self, found: Object, part: Path) -> None:
-        """Give a file that holds an object's bytes the object's place and time."""
+    def _keep(self, found: Object, data: bytes) -> None:
+        """Write an object's bytes to its place here, with its time."""
         nanoseconds = int(found.modified) * 10**9 + _tag(found)
-        os.utime(part, ns=(nanoseconds, nanoseconds))
         target = self.root / found.key
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(part, target)
+        self._write(target, data, nanoseconds)
+
+    def _write(self, target: Path, data: bytes, nanoseconds: int | None = None) -> None:
+        """Put a file here at once; it need not reach the disk, for the bucket has it."""
+        part = self.tmp / f"{uuid.uuid4().hex}.part"
+        with naming(part):
+            part.write_bytes(data)
+            if nanoseconds is not None:
+                os.utime(part, ns=(nanoseconds, nanoseconds))
+            os.replace(part, target)
 
     def _is_current(self, found: Object) -> bool:
         try:
@@ -152,7 +170,8 @@ class ObjectFiles(Files):
             made = self._bucket.head(key)
         elif not self._tried and not _is_shard(key):
             self._try_exclusive(key, data)
-        self._came(made, part)
+        self._came(made, data)
+        part.unlink()
         return True
 
     def _try_exclusive(self, key: str, data: bytes) -> None:
@@ -166,7 +185,7 @@ class ObjectFiles(Files):
         self._tried = True
 
     def put(self, path: Path, data: bytes) -> None:
-        self._came(self._bucket.put(self._key(path), data), self.write_new(data))
+        self._came(self._bucket.put(self._key(path), data), data)
 
     def update(self, path: Path, change: Callable[[bytes | None], bytes | None]) -> None:
         while True:
@@ -182,16 +201,15 @@ class ObjectFiles(Files):
             else:
                 made = self._bucket.replace(found, new)
             if made is not None:
-                self._came(made, self.write_new(new))
+                self._came(made, new)
                 return
 
-    def _came(self, made: Object, part: Path) -> None:
+    def _came(self, made: Object, data: bytes) -> None:
         """Keep here what has just been put there; a shard comes back when somebody reads it."""
         if _is_shard(made.key):
-            part.unlink()
             self._listed.get(made.key.split("/")[-2], {})[made.key] = made
         else:
-            self._keep(made, part)
+            self._keep(made, data)
 
     # how they go
 
@@ -220,11 +238,11 @@ class ObjectFiles(Files):
     # shards
 
     def weigh(self, path: Path) -> tuple[int, float]:
-        if path.is_relative_to(self.tmp):
+        found = [] if path.is_relative_to(self.tmp) else self._bucket.below(self._key(path))
+        if not found and not _is_shard(self._key(path)):  # a file, as the bucket has it
             stat = path.stat()
             return stat.st_size, stat.st_mtime
-        key = self._key(path)
-        found = self._bucket.below(key) or [self._bucket.head(key)]
+        found = found or [self._bucket.head(self._key(path))]
         return sum(o.size_bytes for o in found), max(o.modified for o in found)
 
     def has(self, path: Path) -> bool:
@@ -250,6 +268,9 @@ class ObjectFiles(Files):
                 "run `mmf repair`."
             )
         return self._cache.open(found)
+
+    def let_go(self) -> None:
+        self._cache.let_go()
 
     def crc32c(self, path: Path) -> int:
         return self.open_shard(path).crc32c()
@@ -277,7 +298,7 @@ def _is_shard(key: str) -> bool:
 
 def _is_older(path: Path, than: float) -> bool:
     try:
-        return path.stat().st_ctime < than
+        return path.stat().st_ctime < than - _CLOCK_SECONDS
     except FileNotFoundError:
         return False
 

@@ -105,6 +105,10 @@ class Rows:
                 for i in range(a, b):  # a read may be short
                     self._read_all(shard, flat[begins[i] : ends[i]], offsets[i])
 
+    def let_go(self) -> None:
+        """Bring no more of what is on its way."""
+        self._files.let_go()
+
     def bring(self, slot: int, offset: int, size: int, *, in_memory: bool = False) -> None:
         """Have bytes of a slot in memory, now or soon."""
         if self._maps_them(in_memory):

@@ -1,6 +1,7 @@
 """A store in a bucket: a real S3 server, and a network that does its worst."""
 
 import importlib.util
+import os
 import shutil
 import sys
 import threading
@@ -25,10 +26,13 @@ pytest.importorskip("obstore", reason="obstore is not installed: no store in a b
 pytest.importorskip("moto.server", reason="moto is not installed: no S3 server to try it with")
 
 from mmf.store import bucket as bucket_module
+from mmf.store import cache as cache_module
 from mmf.store.bucket import Bucket, Unreachable
 
 F = FeatureSpec(name="f", modality="rgb", shape=(16,), dtype="uint8")
 G = FeatureSpec(name="g", modality="audio", shape=(3,), dtype="float32")
+WIDE = FeatureSpec(name="f", modality="rgb", shape=(128,), dtype="uint8")
+NARROW = FeatureSpec(name="g", modality="audio", shape=(16,), dtype="uint8")
 
 
 def _load(name: str):
@@ -319,7 +323,9 @@ def test_verify_reads_the_bucket_and_not_what_is_here_of_it(url):
     store = filled(url)
     expect(store, range(8))
     for path in [*store.path.glob("log/*"), *store.path.glob("shards/f/*")]:
-        path.write_bytes(bytes(path.stat().st_size))  # a disk that forgets
+        stat = path.stat()
+        path.write_bytes(bytes(stat.st_size))  # a disk that forgets
+        os.utime(path, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
     assert verify(url) == []
     expect(FeatureStore(url), range(8))
 
@@ -423,9 +429,7 @@ def test_an_array_written_by_another_tool_is_refused_and_not_read_as_zeros(url):
 def large(url, monkeypatch):
     """512 videos of 2 features in 4 commits; larger rows, of 1.5 MB each in all."""
     monkeypatch.setattr(layout_module, "CHUNK_BYTES", 1 << 16)
-    wide = FeatureSpec(name="f", modality="rgb", shape=(128,), dtype="uint8")
-    narrow = FeatureSpec(name="g", modality="audio", shape=(16,), dtype="uint8")
-    store = filled(url, range(512), bucket=128, specs=(wide, narrow), rows=30)
+    store = filled(url, range(512), bucket=128, specs=(WIDE, NARROW), rows=30)
     store.label({f"v{i:03}": ["a"] for i in range(512)})
     return store
 
@@ -456,6 +460,25 @@ def test_window_mode_asks_less_than_six_times_for_a_hundred_videos(
     assert proxy.requests == []  # the cache has it
 
 
+def test_what_is_let_go_of_is_not_asked_for_and_comes_when_it_is_needed(
+    url, proxy, monkeypatch, another_machine
+):
+    filled(url, range(8), bucket=8, specs=[WIDE], rows=300)
+    another_machine()
+    monkeypatch.setattr(cache_module, "_PIECE_PAGES", 1)
+    monkeypatch.setattr(bucket_module, "IN_FLIGHT", 2)
+    files = open_files(url)
+    shard = files.open_shard(files.root / "features.zarr" / "f" / "c.0.0")
+    proxy.reset(latency=0.02)
+    pages = 8 * 300 * 128 // cache_module.PAGE
+    shard.want(0, 8 * 300 * 128)
+    files.let_go()
+    shard.need(0, 1)
+    assert len(proxy.requests) < pages
+    shard.need(0, 8 * 300 * 128)
+    assert len(proxy.requests) <= pages + 2
+
+
 def test_random_mode_asks_for_little_more_than_it_reads(url, large, proxy, another_machine):
     another_machine()
     store = FeatureStore(url)
@@ -481,10 +504,11 @@ def test_the_cache_stays_within_its_bound(url, large, monkeypatch, another_machi
 def test_a_cache_of_before_the_machine_stopped_is_not_trusted(url):
     store = filled(url)
     expect(store, range(8))
-    mark = store.path / "shards" / "boot"
-    mark.write_text("another")
-    for path in (store.path / "shards").glob("*/*"):
-        path.write_bytes(b"\1" * path.stat().st_size)  # as a disk may have lost them
+    (store.path / "boot").write_text("another")
+    for path in [*store.path.glob("log/*"), *store.path.glob("shards/*/*")]:
+        stat = path.stat()
+        path.write_bytes(b"\1" * stat.st_size)  # as a disk may have lost them
+        os.utime(path, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
     expect(FeatureStore(url), range(8))
 
 
