@@ -13,7 +13,9 @@ BACKBONES: dict[str, Registry] = {
         "rgb backbone",
         {
             "hog": f"{_HERE}.hog:Hog",
+            "inception_v3": f"{_HERE}.imagenet:InceptionV3",
             "mobilenet_v2": f"{_HERE}.imagenet:Imagenet",
+            "resnet101": f"{_HERE}.imagenet:Imagenet",
             "resnet18": f"{_HERE}.imagenet:Imagenet",
             "resnet34": f"{_HERE}.imagenet:Imagenet",
             "resnet50": f"{_HERE}.imagenet:Imagenet",
@@ -23,6 +25,7 @@ BACKBONES: dict[str, Registry] = {
         "audio backbone",
         {
             "logmel": f"{_HERE}.logmel:LogMel",
+            "mobilenet_v2": f"{_HERE}.spectrogram:SpectrogramNetwork",
             "resnet34": f"{_HERE}.spectrogram:SpectrogramNetwork",
         },
     ),

@@ -4,7 +4,8 @@ Safetensors, or a `.pth`, `.bin` or `.pyth` of tensors only (`weights_only=True`
 code. A state dict is loaded strictly, name by name and shape by shape.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -18,6 +19,28 @@ from mmf import MmfError
 from mmf.store.weights import Weights, find_weights, none_published
 
 _BROKEN = (SafetensorError, UnpicklingError, EOFError, KeyError, RuntimeError, ValueError)
+# under which training code keeps the state dict, beside its optimizer and its epoch
+_WRAPPERS = ("state_dict", "model_state", "model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One network, and where its weights may come from."""
+
+    name: str  # as errors call it
+    build: Callable[[], nn.Module]
+    published: str | None = None  # the location of the published file
+    # the file's names → the network's, for files that others wrote under other names
+    rename: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A network in eval mode with its weights."""
+
+    network: nn.Module
+    identity: str  # random:SEED or sha256:…
+    path: str | None  # of the file
 
 
 def seed_of(weights: str) -> int | None:
@@ -41,40 +64,56 @@ def find(weights: str, published: str | None, *, name: str) -> Weights:
     return find_weights(location, name=name)
 
 
-def load_network(architecture: str, weights: str) -> tuple[nn.Module, str, str | None]:
-    """The torchvision network `architecture` in eval mode, its weights' identity and their path.
+def load(source: Source, weights: str) -> Loaded:
+    """The network with `weights`: random:SEED, pretrained, or the location of a file.
 
-    `weights`: `random:SEED`, `pretrained` (torchvision's IMAGENET1K_V1, from the torch hub's cache)
-    or the location of a file. The identity is `random:SEED` or `sha256:…`. Raises MmfError where
-    the file cannot be had or does not fit.
+    Raises MmfError where the file cannot be had or does not fit.
     """
     if (seed := seed_of(weights)) is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = _build(architecture)
-            _rescale_depthwise(network)
-        return network, f"random:{seed}", None
-    network = _build(architecture)
-    found = find(weights, torchvision_url(architecture), name=architecture)
-    fill(network, read_tensors(found), where=f"{str(found.path)!r} for {architecture!r}")
-    return network, f"sha256:{found.sha256}", str(found.path.resolve())
+            network = source.build().eval()
+            _keep_in_range(network)
+        return Loaded(network=network, identity=f"random:{seed}", path=None)
+    found = find(weights, source.published, name=source.name)
+    network = source.build().eval()
+    tensors = source.rename(read_tensors(found))
+    fill(network, tensors, where=f"{str(found.path)!r} for {source.name!r}")
+    path = str(found.path.resolve())
+    return Loaded(network=network, identity=f"sha256:{found.sha256}", path=path)
 
 
-def torchvision_url(architecture: str) -> str:
-    """Where torchvision publishes the weights IMAGENET1K_V1 of an architecture."""
-    return torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"].url
+def torchvision_source(architecture: str, edition: str) -> Source:
+    """A network of torchvision and its published weights of that edition (IMAGENET1K_V1, …)."""
+    return Source(
+        name=architecture,
+        build=lambda: _build(architecture),
+        published=torchvision.models.get_model_weights(architecture)[edition].url,
+    )
+
+
+def load_network(architecture: str, weights: str) -> tuple[nn.Module, str, str | None]:
+    """The ImageNet network `architecture` of torchvision, its weights' identity and their path."""
+    loaded = load(torchvision_source(architecture, "IMAGENET1K_V1"), weights)
+    return loaded.network, loaded.identity, loaded.path
 
 
 def _build(architecture: str) -> nn.Module:
-    return torchvision.models.get_model(architecture, weights=None).eval()
+    # its own initial weights take a minute of scipy and are drawn anew in `load`
+    quick = {"init_weights": False} if architecture == "inception_v3" else {}
+    return torchvision.models.get_model(architecture, weights=None, **quick)
 
 
-def _rescale_depthwise(network: nn.Module) -> None:
-    # torchvision's initial depthwise weights are too small without training-time batch norm: all
-    # rows of a random MobileNetV2 would be 0 in float16
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.groups > 1:
-            nn.init.kaiming_normal_(module.weight, mode="fan_in")
+def _keep_in_range(network: nn.Module) -> None:
+    # published initial weights lean on the batch norm of training; in eval mode nothing else
+    # keeps 30 blocks from growing past float16, or 17 depthwise ones from vanishing in it
+    modules = list(network.modules())
+    if any(isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d) for module in modules):
+        for module in modules:
+            if isinstance(module, nn.Conv2d | nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight)
+                with torch.no_grad():
+                    module.weight *= 0.85
 
 
 def read_tensors(weights: Weights) -> dict[str, Tensor]:
@@ -95,8 +134,9 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             f"{str(path)!r} cannot be read as weights ({type(error).__name__}: "
             f"{str(error).splitlines()[0]}). Expected .safetensors, or .pth with tensors only."
         ) from error
-    if isinstance(tensors, Mapping) and set(tensors) == {"state_dict"}:
-        tensors = tensors["state_dict"]
+    if isinstance(tensors, Mapping):
+        wrapped = [tensors[key] for key in _WRAPPERS if isinstance(tensors.get(key), Mapping)]
+        tensors = wrapped[0] if wrapped else tensors
     if not isinstance(tensors, Mapping) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise MmfError(f"{str(path)!r} holds no state dict: expected names with their tensors.")
     return tensors

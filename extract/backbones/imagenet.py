@@ -1,144 +1,90 @@
 """Image networks trained on ImageNet, from torchvision, as embeddings of single frames.
 
-He et al., Deep Residual Learning, CVPR 2016; Sandler et al., MobileNetV2, CVPR 2018. A frame's
-short side is resized to 256 (PIL, bilinear with antialias), the centre 224 × 224 is cut, ImageNet's
-mean and standard deviation are taken out: torchvision's published evaluation transform. The row is
-what the classifier would see, or with `:grid` the last feature map before it is averaged.
+He et al., Deep Residual Learning, CVPR 2016; Sandler et al., MobileNetV2, CVPR 2018; Szegedy et
+al., Rethinking the Inception Architecture, CVPR 2016. A frame's short side is resized (PIL,
+bilinear with antialias), the centre is cut, mean and standard deviation are taken out: each
+network's published evaluation transform. The row is what the classifier would see, or with `:grid`
+the last feature map before it is averaged.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 import torch
-import torchvision
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
-from mmf import MmfError
-from mmf.extract.backbones.checkpoint import load_network, torchvision_url
-from mmf.extract.backbones.contract import Backbone, Setup
+from mmf.extract.backbones.checkpoint import load, torchvision_source
+from mmf.extract.backbones.contract import Setup
+from mmf.extract.backbones.network import NetworkBackbone
 from mmf.extract.signals import Frames, Signal
 
 SIDE = 224
-MEAN = (0.485, 0.456, 0.406)
-DEVIATION = (0.229, 0.224, 0.225)
-WIDTHS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "mobilenet_v2": 1280}
-# rows per forward; on a CPU the activations of 8 fit its caches, more gain nothing
-BATCH = {"cpu": 8, "cuda": 64}
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+EDITION = "IMAGENET1K_V1"
+# children that come after the last feature map, or beside the way to it
+_HEAD = ("AuxLogits", "avgpool", "dropout", "fc")
 
 
-class ImageNetwork:
-    """A torchvision network without its classifier: images (B, 3, 224, 224) → feature maps.
+class ImageNetwork(NetworkBackbone):
+    """An ImageNet network without its classifier: its pooled embedding, or with `:grid` its map."""
 
-    What `Imagenet` and `SpectrogramNetwork` share; it is held by them, not inherited.
-    """
+    variants: ClassVar[tuple[str, ...]] = ("grid",)
+    memory_format: ClassVar[torch.memory_format] = torch.channels_last
+    mean: ClassVar[tuple[float, ...]] = (0.485, 0.456, 0.406)
+    deviation: ClassVar[tuple[float, ...]] = (0.229, 0.224, 0.225)
+
+    @classmethod
+    def published(cls, name: str) -> str | None:
+        """Torchvision's IMAGENET1K_V1."""
+        return torchvision_source(name.partition(":")[0], EDITION).published
 
     def __init__(self, setup: Setup):
-        self.architecture = setup.name.partition(":")[0]
-        self.width = WIDTHS[self.architecture]
-        self.device = torch.device(setup.device)
-        self.batch = setup.batch or BATCH[self.device.type]
-        network, self.weights, self.weights_path = load_network(self.architecture, setup.weights)
-        self.dtype = _TYPES[setup.precision]
-        self.trunk = _without_head(network).to(self.device, self.dtype)
-        self.trunk.to(memory_format=torch.channels_last)
-        self._mean = torch.tensor(MEAN, device=self.device).view(3, 1, 1)
-        self._deviation = torch.tensor(DEVIATION, device=self.device).view(3, 1, 1)
+        architecture, _, self._variant = setup.name.partition(":")
+        device = torch.device(setup.device)
+        self._mean = torch.tensor(self.mean, device=device).view(3, 1, 1)
+        self._deviation = torch.tensor(self.deviation, device=device).view(3, 1, 1)
+        loaded = load(torchvision_source(architecture, EDITION), setup.weights)
+        super().__init__(setup, loaded, _without_head(loaded.network))
 
-    def maps(self, images: Float32[Tensor, "B 3 h w"]) -> Float32[Tensor, "B D hh ww"]:
-        """Images in 0…1, on the device → the last feature map; stride 32."""
-        normal = ((images - self._mean) / self._deviation).to(self.dtype)
-        try:
-            # fp32 means fp32 on a GPU too, and one algorithm for one shape
-            with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
-                return self.trunk(normal.contiguous(memory_format=torch.channels_last)).float()
-        except torch.OutOfMemoryError as error:
-            raise MmfError(
-                f"a batch of {self.batch} of {self.architecture!r} does not fit into the memory of "
-                f"{self.device}. Ask for a smaller one (--batch-size); it is part of the recipe."
-            ) from error
+    def normalise(self, images: Float32[Tensor, "B 3 h w"]) -> Float32[Tensor, "B 3 h w"]:
+        """Images in 0…1 → with the mean and deviation that the network was trained with."""
+        return (images - self._mean) / self._deviation
 
-    def flops_per_row(self) -> float:
-        """Floating point operations of one image, counted by torch on tensors without storage."""
-        from torch.utils.flop_counter import FlopCounterMode
-
-        with torch.device("meta"):
-            network = torchvision.models.get_model(self.architecture, weights=None).eval()
-            image = torch.empty(1, 3, SIDE, SIDE)
-        with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            _without_head(network)(image)
-        return float(counter.get_total_flops())
+    def finish(
+        self, made: Float[Tensor, "B D h w"]
+    ) -> Float[Tensor, "B D"] | Float[Tensor, "B h w D"]:
+        """The mean over h and w, or with `:grid` the map with its channels last."""
+        return made.permute(0, 2, 3, 1) if self._variant == "grid" else made.mean(dim=(2, 3))
 
 
 def _without_head(network: nn.Module) -> nn.Module:
     """The network up to its last feature map; children stand in the order of the forward."""
     if isinstance(features := getattr(network, "features", None), nn.Module):
         return features
-    return nn.Sequential(*[m for n, m in network.named_children() if n not in ("avgpool", "fc")])
+    return nn.Sequential(*[m for name, m in network.named_children() if name not in _HEAD])
 
 
-def pooled_or_grid(
-    maps: Float[Tensor, "B D h w"], variant: str
-) -> Float[Tensor, "B D"] | Float[Tensor, "B h w D"]:
-    """The mean over h and w, or with variant `grid` the map with its channels last."""
-    return maps.permute(0, 2, 3, 1) if variant == "grid" else maps.mean(dim=(2, 3))
-
-
-def torch_libraries(device: torch.device) -> dict[str, str]:
-    """Versions of what computes a network's rows, and the device's name."""
-    name = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
-    return {
-        "numpy": np.__version__,
-        "torch": str(torch.__version__),
-        "torchvision": str(torchvision.__version__),
-        "device": name,
-    }
-
-
-class NetworkBackbone(Backbone):
-    """What an ImageNet network gives of images: its pooled embedding, or with `:grid` its map."""
-
-    has_weights: ClassVar[bool] = True
-    variants: ClassVar[tuple[str, ...]] = ("grid",)
-
-    @classmethod
-    def published(cls, name: str) -> str | None:
-        """Torchvision's IMAGENET1K_V1."""
-        return torchvision_url(name.partition(":")[0])
-
-    def __init__(self, setup: Setup):
-        super().__init__(setup)
-        self._network = ImageNetwork(setup)
-        self._variant = setup.variant
-        self.batch, self.precision = self._network.batch, setup.precision
-        self.device = str(self._network.device)
-        self.weights, self.weights_path = self._network.weights, self._network.weights_path
-        width = self._network.width
-        self.row_shape = (7, 7, width) if self._variant == "grid" else (width,)
-
-    def embed(self, images: Float32[Tensor, "B 3 h w"]) -> Float32[np.ndarray, "B ..."]:
-        """Images in 0…1 → (B, D), or (B, 7, 7, D) with `:grid`."""
-        maps = self._network.maps(images)
-        return pooled_or_grid(maps, self._variant).contiguous().cpu().numpy()
-
-    def flops_per_row(self) -> float:
-        """Floating point operations of one image; a multiply-add is two."""
-        return self._network.flops_per_row()
-
-    def libraries(self) -> dict[str, str]:
-        """Versions of what computes the rows."""
-        return torch_libraries(self._network.device)
-
-
-class Imagenet(NetworkBackbone):
+class Imagenet(ImageNetwork):
     """Embedding of a frame by an ImageNet network: 512, 1280 or 2048 numbers, or a 7 × 7 grid."""
 
     modality: ClassVar[str] = "rgb"
     default_signal: ClassVar[Signal] = Frames(resize=256, crop=SIDE)
 
-    @torch.inference_mode()
-    def rows(self, payloads: UInt8[np.ndarray, "B h w 3"]) -> Float32[np.ndarray, "B ..."]:
-        """Frames (B, 224, 224, 3) → (B, D), or (B, 7, 7, D) with `:grid`."""
-        images = torch.from_numpy(payloads).to(self._network.device).permute(0, 3, 1, 2)
-        return self.embed(images.float() / 255)
+    def prepare(self, payloads: UInt8[np.ndarray, "B h w 3"]) -> Float32[Tensor, "B 3 h w"]:
+        """Frames (B, h, w, 3) → normalised images."""
+        images = torch.from_numpy(payloads).to(self.torch_device).permute(0, 3, 1, 2)
+        return self.normalise(images.float() / 255)
+
+
+class InceptionV3(Imagenet):
+    """torchvision's Inception v3: 2048 numbers, or an 8 × 8 grid.
+
+    Its weights came from TensorFlow, so its pixels lie in -1…1. YouTube-8M's Inception is another
+    network: `inception_2015`.
+    """
+
+    default_signal: ClassVar[Signal] = Frames(resize=342, crop=299)
+    batches: ClassVar[Mapping[str, int]] = {"cpu": 4, "cuda": 64}
+    mean: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5)
+    deviation: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5)

@@ -1,0 +1,97 @@
+"""A torch network as a backbone: device, precision, weights, flops, versions; the same for all.
+
+A network's file says what goes in (`prepare`) and how its output becomes rows (`finish`).
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from itertools import chain
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torchvision
+from jaxtyping import Float, Float32, Shaped
+from torch import Tensor, nn
+
+from mmf import MmfError
+from mmf.extract.backbones.checkpoint import Loaded
+from mmf.extract.backbones.contract import Backbone, Setup
+
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class NetworkBackbone(Backbone):
+    """A backbone whose rows a torch module computes, in three steps: prepare, trunk, finish."""
+
+    has_weights: ClassVar[bool] = True
+    # rows per forward; on a CPU the activations of 8 images fit its caches, more gain nothing
+    batches: ClassVar[Mapping[str, int]] = {"cpu": 8, "cuda": 64}
+    memory_format: ClassVar[torch.memory_format] = torch.contiguous_format
+
+    def __init__(self, setup: Setup, loaded: Loaded, trunk: nn.Module):
+        """`trunk` is the part of the loaded network that makes the rows, without its classifier."""
+        super().__init__(setup)
+        self.torch_device = torch.device(setup.device)
+        self.device = str(self.torch_device)
+        self.batch = setup.batch or self.batches[self.torch_device.type]
+        self.precision = setup.precision
+        self.weights, self.weights_path = loaded.identity, loaded.path
+        self.trunk = trunk.to(self.torch_device, TYPES[setup.precision])
+        self.trunk.to(memory_format=self.memory_format)
+        self.row_shape = self._row_shape()
+
+    @abstractmethod
+    def prepare(self, payloads: Shaped[np.ndarray, "B ..."]) -> Float32[Tensor, "B ..."]:
+        """Payloads → what the trunk takes, on the device."""
+
+    def finish(self, made: Float[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
+        """What the trunk made, float32 → rows."""
+        return made
+
+    @torch.inference_mode()
+    def rows(self, payloads: Shaped[np.ndarray, "B ..."]) -> Float32[np.ndarray, "B ..."]:
+        """Payloads (B, *signal.row_shape) → rows (B, *row_shape)."""
+        given = self.prepare(payloads).to(TYPES[self.precision])
+        if given.dim() == 4:
+            given = given.contiguous(memory_format=self.memory_format)
+        try:
+            # fp32 means fp32 on a GPU too, and one algorithm for one shape
+            with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
+                made = self.trunk(given).float()
+        except torch.OutOfMemoryError as error:
+            raise MmfError(
+                f"a batch of {self.batch} of {self.name!r} does not fit into the memory of "
+                f"{self.device}. Ask for a smaller one (--batch-size); it is part of the recipe."
+            ) from error
+        return self.finish(made).contiguous().cpu().numpy()
+
+    def flops_per_row(self) -> float:
+        """Floating point operations of one row, counted by torch on tensors without storage."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter:
+            self._run_without_storage()
+        return float(counter.get_total_flops())
+
+    def _row_shape(self) -> tuple[int, ...]:
+        return tuple(self.finish(self._run_without_storage()).shape[1:])
+
+    @torch.inference_mode()
+    def _run_without_storage(self) -> Tensor:
+        """What the trunk makes of one row, on torch's device `meta`: shapes, no numbers."""
+        one = self.prepare(self.empty_batch()[:1]).to("meta", TYPES[self.precision])
+        tensors = chain(self.trunk.named_parameters(), self.trunk.named_buffers())
+        without = {name: tensor.to("meta") for name, tensor in tensors}
+        made: Tensor = torch.func.functional_call(self.trunk, without, (one,))
+        return made
+
+    def libraries(self) -> dict[str, str]:
+        """Versions of what computes the rows, and the device's name."""
+        on_cpu = self.torch_device.type == "cpu"
+        return {
+            "numpy": np.__version__,
+            "torch": str(torch.__version__),
+            "torchvision": str(torchvision.__version__),
+            "device": "cpu" if on_cpu else torch.cuda.get_device_name(self.torch_device),
+        }
