@@ -16,6 +16,7 @@ import numpy as np
 
 from mmf.store import layout
 from mmf.store.blocks import BlockFile
+from mmf.store.crc import combine
 from mmf.store.feature import FeatureSpec
 from mmf.store.files import Files, OpenShard
 from mmf.store.layout import Geometry
@@ -33,7 +34,8 @@ class SlotWriter:
         self.size_bytes = 0
         self._geometry = geometry
         self._row_bytes = row_bytes
-        self.crc32c = 0  # of every byte written so far
+        self.crc32c = 0  # of the whole file, once it is sealed
+        self._parts: list[tuple[int, int]] = []  # crc32c and bytes of what was written
         self._file = BlockFile(self.path)
 
     @property
@@ -58,6 +60,7 @@ class SlotWriter:
         chunk_rows = self._geometry.rows_per_chunk
         self._write(bytes(-self.rows % chunk_rows * self._row_bytes))
         self._write(footer(self._geometry, self._row_bytes, self.rows))
+        self.crc32c = combine(*zip(*self._parts, strict=True))
         self._file.finish()
 
     def discard(self) -> None:
@@ -70,8 +73,9 @@ class SlotWriter:
 
     def _took(self, data: np.ndarray | bytes, crc32c: int = 0) -> int:
         self.size_bytes += len(data)
-        self.crc32c = google_crc32c.extend(self.crc32c, data)
-        return int(google_crc32c.extend(crc32c, data))
+        own = int(google_crc32c.value(data))
+        self._parts.append((own, len(data)))
+        return combine([crc32c, own], [0, len(data)]) if crc32c else own
 
 
 def place(files: Files, writer: SlotWriter, folder: Path, spec: FeatureSpec) -> int:
