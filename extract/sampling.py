@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 EDGE = 1e-6  # seconds below which two times are one: time bases are coarser, sums of floats finer
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,23 +59,34 @@ class Grid:
         return replace(self, start=self.start - seconds)
 
 
-def resize_and_crop(rgb: np.ndarray, resize: int, crop: int, *, side: int = 0) -> np.ndarray:
+def resize_and_crop(
+    rgb: np.ndarray,
+    resize: int,
+    crop: int,
+    *,
+    side: int = 0,
+    interpolation: str = "bilinear",
+    squash: bool = False,
+) -> np.ndarray:
     """RGB uint8 (h, w, 3) → (crop, crop, 3): short side to `resize`, then the centre.
 
     Bit-equal to torchvision's ``Resize(resize)`` and ``CenterCrop(crop)`` on a PIL image: bilinear
-    with antialias, the long side truncated, padding with black where the crop is larger. `side` -1
-    and 1 take the ends of the long side instead of its centre.
+    or bicubic with antialias, the long side truncated, padding with black where the crop is larger.
+    With `squash` both sides are resized, as by ``Resize((resize, resize))``. `side` -1 and 1 take
+    the ends of the long side instead of its centre.
     """
     height, width = rgb.shape[:2]
-    size = resized(width, height, resize)
+    size = resized(width, height, resize, squash=squash)
     if size != (width, height):
         image = Image.fromarray(np.ascontiguousarray(rgb))
-        rgb = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+        rgb = np.asarray(image.resize(size, INTERPOLATIONS[interpolation]))
     return cropped(rgb, crop, side=side)
 
 
-def resized(width: int, height: int, resize: int) -> tuple[int, int]:
-    """(width, height) of a picture whose short side has become `resize`."""
+def resized(width: int, height: int, resize: int, *, squash: bool = False) -> tuple[int, int]:
+    """(width, height) of a picture whose short side, or with `squash` each, is `resize` now."""
+    if squash:
+        return resize, resize
     if width <= height:
         return resize, int(resize * height / width)
     return int(resize * width / height), resize

@@ -18,8 +18,8 @@ DECODES = ("exact", "fast")
 class Pictures:
     """What the signals of pictures have in common; a picture is uint8 (crop, crop, 3), RGB.
 
-    The short side is resized to `resize` (PIL, bilinear with antialias, as torchvision's published
-    evaluation transform), then the centre `crop` × `crop` is cut.
+    The short side, or with `squash` each, is resized to `resize` (PIL with antialias, as in
+    torchvision's published evaluation transforms), then the centre `crop` × `crop` is cut.
 
     With `segments` N there is no grid: the video's time is cut into N equal parts, and a row is
     taken at the middle of each (Wang et al., Temporal Segment Networks, ECCV 2016, as it tests).
@@ -34,6 +34,8 @@ class Pictures:
     fps: float = 1.0
     resize: int = 256
     crop: int = 224
+    interpolation: str = "bilinear"  # bilinear | bicubic
+    squash: bool = False
     segments: int = 0
     sample: str = "grid"
     decode: str = "exact"

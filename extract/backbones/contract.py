@@ -162,7 +162,8 @@ def _crop(
         return image
     from mmf.extract.sampling import resize_and_crop
 
-    return resize_and_crop(image, signal.resize, signal.crop)
+    how = {"interpolation": signal.interpolation, "squash": signal.squash}
+    return resize_and_crop(image, signal.resize, signal.crop, **how)
 
 
 def _checked(media: Any, dtype: Any, shape: tuple[int | str, ...]) -> np.ndarray:

@@ -6,7 +6,7 @@ that are kept are converted.
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import cast
 
 import numpy as np
@@ -25,25 +25,34 @@ class Picture:
         self.time = time
         self.is_key = bool(frame.key_frame)
         self._frame = frame
-        self._cropped: dict[tuple[int, int, str, int], np.ndarray] = {}
+        self._cropped: dict[tuple[Hashable, ...], np.ndarray] = {}
 
     def cropped(self, signal: Pictures, side: int = 0) -> np.ndarray:
         """RGB uint8 (crop, crop, 3), upright; `side` as `mmf.extract.sampling.cropped` has it."""
-        key = (signal.resize, signal.crop, signal.decode, side)
+        shape = (signal.resize, signal.crop, signal.interpolation, signal.squash)
+        key = (*shape, signal.decode, side)
         if key not in self._cropped:
             if signal.decode == "fast":
-                small = _shrunk(self._frame, signal.resize).to_ndarray(threads=1)
+                small = _shrunk(self._frame, signal).to_ndarray(threads=1)
                 made = cropped(_turned(small, _turn(self._frame)), signal.crop, side=side)
             else:
-                made = resize_and_crop(upright(self._frame), signal.resize, signal.crop, side=side)
+                made = resize_and_crop(
+                    upright(self._frame),
+                    signal.resize,
+                    signal.crop,
+                    side=side,
+                    interpolation=signal.interpolation,
+                    squash=signal.squash,
+                )
             self._cropped[key] = made
         return self._cropped[key]
 
 
-def _shrunk(frame: VideoFrame, resize: int) -> VideoFrame:
-    """The frame with its short side resized by FFmpeg, which does it before the colours."""
-    width, height = resized(frame.width, frame.height, resize)
-    return frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR")
+def _shrunk(frame: VideoFrame, signal: Pictures) -> VideoFrame:
+    """The frame resized by FFmpeg, which does it before the colours."""
+    width, height = resized(frame.width, frame.height, signal.resize, squash=signal.squash)
+    how = signal.interpolation.upper()
+    return frame.reformat(width=width, height=height, format="rgb24", interpolation=how)
 
 
 def upright(frame: VideoFrame) -> np.ndarray:

@@ -87,6 +87,8 @@ def test_the_recipe_is_what_makes_the_rows_and_the_rest_is_environment():
             "fps": 1.0,
             "resize": 256,
             "crop": 224,
+            "interpolation": "bilinear",
+            "squash": False,
             "segments": 0,
             "sample": "grid",
             "decode": "exact",

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from torchvision.transforms import CenterCrop, Resize
+from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
 from mmf.extract.sampling import Grid, resize_and_crop
 
@@ -36,10 +36,16 @@ def test_an_empty_span_still_has_a_row():
     ],
 )
 @pytest.mark.parametrize(("resize", "crop"), [(256, 224), (128, 112), (96, 200), (299, 299)])
-def test_pictures_are_resized_and_cropped_as_torchvision_does(height, width, resize, crop):
+@pytest.mark.parametrize("interpolation", [InterpolationMode.BILINEAR, InterpolationMode.BICUBIC])
+@pytest.mark.parametrize("squash", [False, True])
+def test_pictures_are_resized_and_cropped_as_torchvision_does(
+    height, width, resize, crop, interpolation, squash
+):
     rgb = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    expected = np.asarray(CenterCrop(crop)(Resize(resize)(Image.fromarray(rgb))))
-    made = resize_and_crop(rgb, resize, crop)
+    shrink = Resize((resize, resize) if squash else resize, interpolation)
+    expected = np.asarray(CenterCrop(crop)(shrink(Image.fromarray(rgb))))
+    how = {"interpolation": interpolation.value, "squash": squash}
+    made = resize_and_crop(rgb, resize, crop, **how)
     assert made.shape == (crop, crop, 3)
     assert made.flags.c_contiguous
     np.testing.assert_array_equal(made, expected)
