@@ -162,8 +162,13 @@ def _crop(
         return image
     from mmf.extract.sampling import resize_and_crop
 
-    how = {"interpolation": signal.interpolation, "squash": signal.squash}
-    return resize_and_crop(image, signal.resize, signal.crop, **how)
+    return resize_and_crop(
+        image,
+        signal.resize,
+        signal.crop,
+        interpolation=signal.interpolation,
+        squash=signal.squash,
+    )
 
 
 def _checked(media: Any, dtype: Any, shape: tuple[int | str, ...]) -> np.ndarray:
