@@ -14,7 +14,8 @@ ALLOWED = {
     "store": {"store"},
     "extract": {"store", "extract"},
     "fuse": {"store", "fuse"},
-    "cli": {"store", "extract", "fuse", "cli"},
+    "commands": {"store", "extract", "fuse", "commands"},
+    "cli": {"commands"},
     "": set(),
 }
 HEAVY = {"torch", "torchvision", "torchaudio", "dask", "av", "cv2"}

@@ -254,7 +254,7 @@ def test_a_manifest_brings_labels_splits_and_groups(clips, tmp_path):
 
 
 def test_embedded_backbones_over_many_videos_must_be_meant(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "MANY_VIDEOS", 3)
+    monkeypatch.setattr("mmf.commands.extract.MANY_VIDEOS", 3)
     monkeypatch.chdir(make_sample_set(tmp_path / "c", clips=4))
     with pytest.raises(cli.MmfError, match=r"4 videos.*--preset embedded.*mmf list backbones"):
         cli.cli.main(["extract", "--modality", "audio"], standalone_mode=False)

@@ -1,0 +1,76 @@
+"""What there is, and whether it works here."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from mmf import __version__, unknown
+from mmf.commands.shell import STORE
+
+
+@click.command("list")
+@click.argument("kind")
+def list_(kind: str) -> None:
+    """List what there is: backbones, fusions, aggregators, heads, losses or metrics.
+
+    \b
+    mmf list backbones
+    """
+    from mmf.extract.backbones import BACKBONES
+    from mmf.fuse import HEADS, LOSSES, METRICS
+    from mmf.fuse.aggregators import AGGREGATORS
+    from mmf.fuse.fusions import FUSIONS
+
+    tables = {"fusions": FUSIONS, "aggregators": AGGREGATORS, "heads": HEADS}
+    tables |= {"losses": LOSSES, "metrics": METRICS}
+    if kind == "backbones":
+        for modality, registry in BACKBONES.items():
+            for name in registry:
+                click.echo(f"{modality}={name}")
+    elif kind in tables:
+        for name in tables[kind]:
+            click.echo(name)
+    else:
+        raise unknown("kind", kind, ["backbones", *tables])
+
+
+@click.command()
+def doctor() -> None:
+    """Check this installation: decode a clip, run a backbone, write and read a store.
+
+    \b
+    mmf doctor
+    """
+    from importlib.metadata import version
+
+    from mmf.extract import FeatureRequest
+    from mmf.extract import extract as run_job
+    from mmf.extract.sample_set import make_sample_set
+    from mmf.store import FeatureStore
+    from mmf.store.verify import verify as check
+
+    click.echo(f"mmf {__version__}, Python {sys.version.split()[0]}")
+    for name in ("av", "torch", "torchvision", "torchaudio", "zarr", "pyarrow", "numpy"):
+        click.echo(f"  {name} {version(name)}")
+    with tempfile.TemporaryDirectory(prefix="mmf-doctor-") as folder:
+        clips = make_sample_set(Path(folder) / "clips", clips=1)
+        asked = [("rgb", "resnet18", "random:0"), ("audio", "logmel", "pretrained")]
+        requests = [FeatureRequest(name=m, modality=m, backbone=b, weights=w) for m, b, w in asked]
+        store = FeatureStore.create(Path(folder) / STORE)
+        result = run_job(clips, store, requests)
+        store.refresh()
+        (video,) = store.state("rgb")
+        rows = {m: store.read(m, video).values.shape for m, _, _ in asked}
+        problems = check(store.path)
+    click.echo(f"decoded {result.frames} frames; rows {rows}; store {problems or 'whole'}")
+    _say_devices()
+    click.echo("all is well")
+
+
+def _say_devices() -> None:
+    import torch
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    click.echo(f"cores {torch.get_num_threads()}, GPU {gpu}")
