@@ -11,6 +11,7 @@ from PIL import Image
 
 EDGE = 1e-6  # seconds below which two times are one: time bases are coarser, sums of floats finer
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+CENTRES = {"bilinear_points": 0.5, "bilinear_tf1": 0.0}  # of the first pixel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +19,13 @@ class Grid:
     """The times ``start + k / fps``, in seconds, of the rows of every modality of a file.
 
     With `count` there are so many of them, wherever the file ends; `fps` infinite puts all at one.
+    With `limit` there are at most so many.
     """
 
     start: float
     fps: float
     count: int | None = None
+    limit: int = 0
 
     def time(self, row: int) -> float:
         """The grid time of `row`."""
@@ -32,7 +35,8 @@ class Grid:
         """How many rows lie before `end`; at least one, for a file that is not empty."""
         if self.count is not None:
             return self.count
-        return max(1, math.ceil((end - EDGE - self.start) * self.fps))
+        rows = max(1, math.ceil((end - EDGE - self.start) * self.fps))
+        return min(rows, self.limit) if self.limit else rows
 
     def rows_until(self, time: float) -> int:
         """How many rows lie at or before `time`."""
@@ -61,32 +65,52 @@ class Grid:
 
 def resize_and_crop(
     rgb: np.ndarray,
-    resize: int,
+    resize: int | tuple[int, int],
     crop: int,
     *,
     side: int = 0,
     interpolation: str = "bilinear",
-    squash: bool = False,
 ) -> np.ndarray:
     """RGB uint8 (h, w, 3) → (crop, crop, 3): short side to `resize`, then the centre.
 
     Bit-equal to torchvision's ``Resize(resize)`` and ``CenterCrop(crop)`` on a PIL image: bilinear
     or bicubic with antialias, the long side truncated, padding with black where the crop is larger.
-    With `squash` both sides are resized, as by ``Resize((resize, resize))``. `side` -1 and 1 take
-    the ends of the long side instead of its centre.
+    A `resize` (height, width) leaves the aspect. `side` -1 and 1 take the ends of the long side
+    instead of its centre. ``bilinear_points`` and ``bilinear_tf1`` are between the four nearest
+    pixels, without antialias, rounded: the first as torch on tensors (torchvision's transforms of
+    clips), the second as TensorFlow 1, whose pixels lie at their upper left corners.
     """
     height, width = rgb.shape[:2]
-    size = resized(width, height, resize, squash=squash)
+    size = resized(width, height, resize)
     if size != (width, height):
-        image = Image.fromarray(np.ascontiguousarray(rgb))
-        rgb = np.asarray(image.resize(size, INTERPOLATIONS[interpolation]))
+        if interpolation in INTERPOLATIONS:
+            image = Image.fromarray(np.ascontiguousarray(rgb))
+            rgb = np.asarray(image.resize(size, INTERPOLATIONS[interpolation]))
+        else:
+            rgb = _between_points(rgb, size, centre=CENTRES[interpolation])
     return cropped(rgb, crop, side=side)
 
 
-def resized(width: int, height: int, resize: int, *, squash: bool = False) -> tuple[int, int]:
-    """(width, height) of a picture whose short side, or with `squash` each, is `resize` now."""
-    if squash:
-        return resize, resize
+def _between_points(rgb: np.ndarray, size: tuple[int, int], *, centre: float) -> np.ndarray:
+    rows, below, down = _nearest(rgb.shape[0], size[1], centre)
+    columns, right, along = _nearest(rgb.shape[1], size[0], centre)
+    lines = rgb[rows] + (rgb[below] - rgb[rows].astype(np.float32)) * down[:, None, None]
+    mixed = lines[:, columns] + (lines[:, right] - lines[:, columns]) * along[:, None]
+    return np.rint(mixed).astype(np.uint8)
+
+
+def _nearest(source: int, target: int, centre: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each target pixel the source pixel before it, the one after it, and its way between."""
+    place = (np.arange(target) + centre) * (source / target) - centre
+    place = place.clip(0, source - 1)
+    before = place.astype(np.int64)
+    return before, np.minimum(before + 1, source - 1), (place - before).astype(np.float32)
+
+
+def resized(width: int, height: int, resize: int | tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of a picture after the resize: of its short side, or to (height, width)."""
+    if isinstance(resize, tuple):
+        return resize[1], resize[0]
     if width <= height:
         return resize, int(resize * height / width)
     return int(resize * width / height), resize

@@ -18,8 +18,10 @@ DECODES = ("exact", "fast")
 class Pictures:
     """What the signals of pictures have in common; a picture is uint8 (crop, crop, 3), RGB.
 
-    The short side, or with `squash` each, is resized to `resize` (PIL with antialias, as in
-    torchvision's published evaluation transforms), then the centre `crop` × `crop` is cut.
+    The short side is resized to `resize`, then the centre `crop` × `crop` is cut. With `squash` the
+    picture becomes `resize` × `resize` whatever its aspect, or `resize` × `wide`. Each network has
+    its published `interpolation` (`mmf.extract.sampling`). With `limit` there are at most so many
+    rows.
 
     With `segments` N there is no grid: the video's time is cut into N equal parts, and a row is
     taken at the middle of each (Wang et al., Temporal Segment Networks, ECCV 2016, as it tests).
@@ -29,13 +31,15 @@ class Pictures:
     """
 
     kind: ClassVar[str]
-    open: ClassVar[tuple[str, ...]] = ("segments", "sample", "decode")  # that users may set
+    open: ClassVar[tuple[str, ...]] = ("segments", "sample", "decode", "limit")  # users may set
 
     fps: float = 1.0
     resize: int = 256
     crop: int = 224
-    interpolation: str = "bilinear"  # bilinear | bicubic
+    interpolation: str = "bilinear"  # bilinear | bicubic | bilinear_points | bilinear_tf1
     squash: bool = False
+    wide: int = 0
+    limit: int = 0
     segments: int = 0
     sample: str = "grid"
     decode: str = "exact"
@@ -44,12 +48,19 @@ class Pictures:
         for name, known in (("sample", SAMPLES), ("decode", DECODES)):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
+        if self.limit and (self.segments or self.sample != "grid"):
+            raise MmfError("limit is of the rows of a grid; segments and keyframes have none.")
         if self.segments < 0:
             raise MmfError(f"segments is {self.segments}; expected the number of parts, 1 or more.")
         if self.segments and self.sample != "grid":
             raise MmfError(
                 f"segments {self.segments} and sample {self.sample!r} exclude each other."
             )
+
+    @property
+    def size(self) -> int | tuple[int, int]:
+        """What is resized to: the short side, or (height, width)."""
+        return (self.resize, self.wide or self.resize) if self.squash else self.resize
 
     @property
     def rate(self) -> float | None:
@@ -154,15 +165,17 @@ class Waves:
     """A window of sound from each grid time on; float32 (samples,), mono, in -1…1.
 
     Channels are averaged, then resampled; samples past the end are zero. A row's time is its grid
-    time. `samples` 15,600 at 16 kHz are 96 spectrogram frames of 25 ms every 10 ms (VGGish).
+    time. `samples` 15,600 at 16 kHz are 96 spectrogram frames of 25 ms every 10 ms (VGGish). With
+    `limit` there are at most so many rows.
     """
 
     kind: ClassVar[str] = "waves"
-    open: ClassVar[tuple[str, ...]] = ()
+    open: ClassVar[tuple[str, ...]] = ("limit",)
 
     fps: float = 1.0
     sample_rate: int = 16000
     samples: int = 15600
+    limit: int = 0
 
     @property
     def rate(self) -> float | None:

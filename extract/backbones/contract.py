@@ -164,10 +164,9 @@ def _crop(
 
     return resize_and_crop(
         image,
-        signal.resize,
+        signal.size,
         signal.crop,
         interpolation=signal.interpolation,
-        squash=signal.squash,
     )
 
 

@@ -289,7 +289,7 @@ def _grid(signal: Pictures, start: float, end: float | None, step: float) -> Gri
         return Grid.spread(start, (end or start) - span, signal.views)
     if signal.segments:
         return Grid.middles(start, end or start, signal.segments).earlier(span / 2)
-    return Grid(start=start, fps=signal.fps)
+    return Grid(start=start, fps=signal.fps, limit=signal.limit)
 
 
 def _time_of(frame: Any) -> float | None:

@@ -29,7 +29,7 @@ class Picture:
 
     def cropped(self, signal: Pictures, side: int = 0) -> np.ndarray:
         """RGB uint8 (crop, crop, 3), upright; `side` as `mmf.extract.sampling.cropped` has it."""
-        shape = (signal.resize, signal.crop, signal.interpolation, signal.squash)
+        shape = (signal.size, signal.crop, signal.interpolation)
         key = (*shape, signal.decode, side)
         if key not in self._cropped:
             if signal.decode == "fast":
@@ -38,11 +38,10 @@ class Picture:
             else:
                 made = resize_and_crop(
                     upright(self._frame),
-                    signal.resize,
+                    signal.size,
                     signal.crop,
                     side=side,
                     interpolation=signal.interpolation,
-                    squash=signal.squash,
                 )
             self._cropped[key] = made
         return self._cropped[key]
@@ -50,8 +49,8 @@ class Picture:
 
 def _shrunk(frame: VideoFrame, signal: Pictures) -> VideoFrame:
     """The frame resized by FFmpeg, which does it before the colours."""
-    width, height = resized(frame.width, frame.height, signal.resize, squash=signal.squash)
-    how = signal.interpolation.upper()
+    width, height = resized(frame.width, frame.height, signal.size)
+    how = signal.interpolation.partition("_")[0].upper()
     return frame.reformat(width=width, height=height, format="rgb24", interpolation=how)
 
 

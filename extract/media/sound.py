@@ -37,7 +37,7 @@ class SoundRows:
 
     def __init__(self, signal: Waves, start: float):
         self._signal = signal
-        self._grid = Grid(start=start, fps=signal.fps)
+        self._grid = Grid(start=start, fps=signal.fps, limit=signal.limit)
         self._rows = 0
         self._rate = 0  # of the source
         self._placed = 0  # samples at the source's rate since `start`
@@ -49,6 +49,8 @@ class SoundRows:
         self, frame: AudioFrame, time: float | None, end: float
     ) -> Iterator[tuple[float, np.ndarray]]:
         """The windows that are complete and begin before `end` now that `frame` is there."""
+        if self._full:
+            return
         samples = mono(frame)
         if frame.sample_rate != self._rate:
             self._change_rate(frame.sample_rate)
@@ -97,8 +99,13 @@ class SoundRows:
         while (
             self._first_sample() + self._signal.samples <= self._held_from + len(self._held)
             and self._grid.time(self._rows) < end - EDGE
+            and not self._full
         ):
             yield self._next_row()
+
+    @property
+    def _full(self) -> bool:
+        return self._rows == self._signal.limit > 0
 
     def _first_sample(self) -> int:
         return round(self._rows / self._signal.fps * self._signal.sample_rate)

@@ -89,6 +89,8 @@ def test_the_recipe_is_what_makes_the_rows_and_the_rest_is_environment():
             "crop": 224,
             "interpolation": "bilinear",
             "squash": False,
+            "wide": 0,
+            "limit": 0,
             "segments": 0,
             "sample": "grid",
             "decode": "exact",

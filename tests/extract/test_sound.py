@@ -182,3 +182,12 @@ def test_sound_of_which_nothing_decodes_is_undecodable(tmp_path, clip):
         windows(tmp_path / "noise.mp4", facts=facts)
     assert caught.value.reason == "undecodable"
     assert facts.bad_packets > 10
+
+
+def test_a_limit_ends_the_rows_and_holds_no_more_sound():
+    rows = SoundRows(Waves(fps=1.0, sample_rate=RATE, samples=RATE, limit=2), 0.0)
+    second = np.ones(RATE, np.float32)
+    made = [row for k in range(9) for row in rows.push(frame(second), float(k), 9.0)]
+    made += rows.finish(9.0)
+    assert [time for time, _ in made] == [0.0, 1.0]
+    assert len(rows._held) <= RATE
