@@ -76,7 +76,7 @@ def test_exact_versions_are_pinned_within_the_ranges_and_no_file_names_a_host():
     asked = [*config["project"]["dependencies"], *config["dependency-groups"]["dev"]]
     assert {re.split(r"[\[>]", a)[0] for a in asked} <= names
     hashed = (ROOT / "constraints.txt").read_text()
-    assert "http" not in hashed
+    assert "://" not in hashed
     lines = [line.removesuffix(" \\") for line in hashed.splitlines() if line[0].isalnum()]
     assert sorted(lines) == sorted(pinned)
     assert hashed.count("--hash=sha256:") >= len(lines)
