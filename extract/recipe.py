@@ -193,7 +193,12 @@ def spec(request: FeatureRequest, built: Backbone) -> FeatureSpec:
             "precision": built.precision,
             **({"options": built.chosen} if built.chosen else {}),
         },
-        environment={**built.libraries(), **_decoder(), "weights_path": built.weights_path},
+        environment={
+            **built.libraries(),
+            **_decoder(),
+            "weights_path": built.weights_path,
+            **({"option_paths": built.option_paths} if built.option_paths else {}),
+        },
         flops_per_row=built.flops_per_row(),
     )
 
@@ -229,9 +234,15 @@ def request_from_spec(stored: FeatureSpec) -> FeatureRequest:
         batch=recipe["batch"],
         precision=recipe["precision"],
         dtype=stored.dtype,
-        options=recipe.get("options", {}),
+        options={**recipe.get("options", {}), **_pinned_paths(stored)},
         exact_signal=signals.from_json(dict(recipe["signal"])),
     )
+
+
+def _pinned_paths(stored: FeatureSpec) -> dict[str, str]:
+    """Options that name a file → DIGEST@PATH, which means that file with those contents."""
+    paths: dict[str, str] = stored.environment.get("option_paths", {})
+    return {key: f"{stored.recipe['options'][key]}@{path}" for key, path in paths.items()}
 
 
 def _same_weights(stored: FeatureSpec) -> str:

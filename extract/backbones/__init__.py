@@ -13,6 +13,7 @@ BACKBONES: dict[str, Registry] = {
         "rgb backbone",
         {
             "hog": f"{_HERE}.hog:Hog",
+            "inception_2015": f"{_HERE}.inception_2015:InceptionOf2015",
             "inception_v3": f"{_HERE}.imagenet:InceptionV3",
             "mobilenet_v2": f"{_HERE}.imagenet:Imagenet",
             "resnet101": f"{_HERE}.imagenet:Imagenet",
@@ -27,6 +28,7 @@ BACKBONES: dict[str, Registry] = {
             "logmel": f"{_HERE}.logmel:LogMel",
             "mobilenet_v2": f"{_HERE}.spectrogram:SpectrogramNetwork",
             "resnet34": f"{_HERE}.spectrogram:SpectrogramNetwork",
+            "vggish": f"{_HERE}.vggish:Vggish",
         },
     ),
     "flow": Registry("flow backbone", {"hof": f"{_HERE}.hof:Hof"}),

@@ -76,6 +76,7 @@ class Backbone(ABC):
         self.device = "cpu"
         self.weights: str | None = None  # random:SEED or sha256:…, part of the recipe
         self.weights_path: str | None = None
+        self.option_paths: dict[str, str] = {}  # of options whose digest stands in the recipe
 
     @classmethod
     def published(cls, name: str) -> str | None:

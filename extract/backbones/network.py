@@ -3,6 +3,7 @@
 A network's file says what goes in (`prepare`) and how its output becomes rows (`finish`).
 """
 
+import functools
 from abc import abstractmethod
 from collections.abc import Mapping
 from itertools import chain
@@ -39,7 +40,6 @@ class NetworkBackbone(Backbone):
         self.weights, self.weights_path = loaded.identity, loaded.path
         self.trunk = trunk.to(self.torch_device, TYPES[setup.precision])
         self.trunk.to(memory_format=self.memory_format)
-        self.row_shape = self._row_shape()
 
     @abstractmethod
     def prepare(self, payloads: Shaped[np.ndarray, "B ..."]) -> Float32[Tensor, "B ..."]:
@@ -74,8 +74,16 @@ class NetworkBackbone(Backbone):
             self._run_without_storage()
         return float(counter.get_total_flops())
 
-    def _row_shape(self) -> tuple[int, ...]:
+    @functools.cached_property
+    def row_shape(self) -> tuple[int, ...]:  # type: ignore[override]  # once, when asked for
+        """Shape of one row, found by a run without storage."""
         return tuple(self.finish(self._run_without_storage()).shape[1:])
+
+    def switch(self, option: str) -> bool:
+        """Whether an option that is yes or no is yes."""
+        if (value := self.chosen[option]) not in ("yes", "no"):
+            raise MmfError(f"{option}={value!r} of backbone {self.name!r}: expected yes or no.")
+        return value == "yes"
 
     @torch.inference_mode()
     def _run_without_storage(self) -> Tensor:
