@@ -37,8 +37,10 @@ class Ahead:
     ):
         self._features, self._positions, self._order = features, positions, order
         self._in_memory = in_memory
-        few = np.arange(_FEW, len(order.items) + _FEW, _FEW)
-        self._ends = np.minimum(order.ends if len(order.ends) > 1 else few, len(order.items))
+        n = len(order.items)
+        # what memory holds is wanted whole: in the order of the disk, as a window is
+        few = np.array([n]) if in_memory else np.arange(_FEW, n + _FEW, _FEW)
+        self._ends = np.minimum(order.ends if len(order.ends) > 1 else few, n)
         self._reached = self._asked = 0
         self._far = any(feature.shards.far for feature in features.values())
         self._news = threading.Condition()

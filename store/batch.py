@@ -121,10 +121,6 @@ class _Target:
 def _read(task: tuple[_Target, np.ndarray]) -> None:
     """Fill the items numbered in `part`, and zero what they leave of their steps."""
     one, part = task
-    steps = one.values.shape[1]
-    for i, n in zip(part.tolist(), one.lengths[part].tolist(), strict=True):
-        if n < steps:
-            one.values[i, n:] = 0
     whole = one.lengths[part] == one.spans[part, 2]
     spans = one.spans[part[whole]]
     one.feature.read_spans(spans, part[whole], one.values, in_memory=one.in_memory)
@@ -134,6 +130,7 @@ def _read(task: tuple[_Target, np.ndarray]) -> None:
         one.feature.read_rows(position, first, every)
         n = one.lengths[i]
         one.values[i, :n] = every[((np.arange(n) + 0.5) * rows / n).astype(np.int64)]
+        one.values[i, n:] = 0
     for i in part if one.check else ():
         _check(one.feature, one.spans[i], one.values[i, : one.lengths[i]])
 

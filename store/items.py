@@ -1,7 +1,7 @@
 """Items as columns: millions of them without a Python object each."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from typing import overload
 
 import numpy as np
@@ -13,14 +13,54 @@ from mmf.store.catalog import LABELS, Item
 _LISTS = ("labels", "unrated", "rated")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+class _Lists:
+    """The columns of lists of a table as NumPy has them: a batch's are found without Arrow."""
+
+    def __init__(self, table: pa.Table):
+        self._table = table
+        self._found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+
+    def pairs(self, column: str, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(place in `at`, number in the list there) of every number in the lists of rows `at`."""
+        first, count, numbers = self._column(column)
+        counts = count[at]
+        ends = np.cumsum(counts)
+        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
+        places = np.repeat(np.arange(len(at)), counts)
+        return places, numbers[np.repeat(first[at], counts) + within]
+
+    def valid(self, column: str, at: np.ndarray) -> np.ndarray:
+        """Whether rows `at` have a list, which may be empty."""
+        return self._column(f"{column}?")[1][at]
+
+    def _column(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if name not in self._found:
+            lists = self._table[name.rstrip("?")]
+            if name.endswith("?"):
+                none = np.empty(0, dtype=np.int64)
+                self._found[name] = none, lists.is_valid().to_numpy(), none
+            else:
+                count = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
+                numbers = pc.list_flatten(lists).to_numpy()
+                self._found[name] = np.cumsum(count) - count, count, numbers
+        return self._found[name]
+
+
 class Items(Sequence[Item]):
     """A sequence of `Item`, made as they are asked for; a slice is again Items.
 
-    `table` has the columns of `mmf.store.catalog.LABELS` and `split`.
+    `table` has the columns of `mmf.store.catalog.LABELS` and `split`; `at` says which of its rows
+    are meant, None all.
     """
 
-    table: pa.Table
+    def __init__(self, table: pa.Table, at: np.ndarray | None = None, lists: _Lists | None = None):
+        self._whole, self._at = table, at
+        self._lists = lists or _Lists(table)
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The rows that are meant."""
+        return self._whole if self._at is None else self._whole.take(pa.array(self._at))
 
     @classmethod
     def of(cls, items: Sequence[Item]) -> "Items":
@@ -29,7 +69,7 @@ class Items(Sequence[Item]):
             return items
         names = [*LABELS.names, "split"]
         columns = {n: [getattr(i, n) for i in items] for n in names}
-        return cls(table=pa.table(columns, schema=LABELS.append(pa.field("split", pa.string()))))
+        return cls(pa.table(columns, schema=LABELS.append(pa.field("split", pa.string()))))
 
     @classmethod
     def of_videos(cls, video_ids: pa.Array) -> "Items":
@@ -40,7 +80,7 @@ class Items(Sequence[Item]):
         )
         split = pa.nulls(len(video_ids), pa.string())
         columns = {"video_id": video_ids, **none, "labels": lists, "unrated": lists, "split": split}
-        return cls(table=pa.table(columns))
+        return cls(pa.table(columns))
 
     @property
     def video_ids(self) -> pa.ChunkedArray:
@@ -49,32 +89,31 @@ class Items(Sequence[Item]):
 
     @property
     def have_intervals(self) -> bool:
-        """Whether any item is not a whole video."""
-        return self.table["start"].null_count < len(self)
+        """Whether any item, or any of which these are a part, is not a whole video."""
+        return self._whole["start"].null_count < len(self._whole)
 
     def take(self, numbers: np.ndarray) -> "Items":
         """These items, in this order."""
-        return Items(table=self.table.take(pa.array(numbers)))
+        return Items(self._whole, self._rows[numbers], self._lists)
+
+    @property
+    def _rows(self) -> np.ndarray:
+        return np.arange(len(self._whole)) if self._at is None else self._at
 
     def multi_hot(self, classes: int) -> tuple[np.ndarray, np.ndarray]:
         """Float32 (B, C), 1 where a class is positive; bool (B, C), False where it is unrated."""
         labels = np.zeros((len(self), classes), dtype=np.float32)
         rated = np.ones((len(self), classes), dtype=bool)
         if classes:
-            labels[self._pairs("labels")] = 1
-            rated[self.table["rated"].is_valid().to_numpy()] = False
-            rated[self._pairs("rated")] = True
-            rated[self._pairs("unrated")] = False
+            rows, lists = self._rows, self._lists
+            labels[lists.pairs("labels", rows)] = 1
+            rated[lists.valid("rated", rows)] = False
+            rated[lists.pairs("rated", rows)] = True
+            rated[lists.pairs("unrated", rows)] = False
         return labels, rated
 
-    def _pairs(self, column: str) -> tuple[np.ndarray, np.ndarray]:
-        """(item, class) of every class in a column of lists."""
-        lists = self.table[column]
-        counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-        return np.repeat(np.arange(len(self)), counts), pc.list_flatten(lists).to_numpy()
-
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self._whole) if self._at is None else len(self._at)
 
     @overload
     def __getitem__(self, at: int) -> Item: ...

@@ -306,7 +306,7 @@ class FeatureStore:
         kept = self._having(table["video_id"], features, require)
         if split is not None:
             kept &= pc.fill_null(pc.equal(splits, split), False).to_numpy(zero_copy_only=False)
-        return Items(table=table if kept.all() else table.filter(pa.array(kept)))
+        return Items(table if kept.all() else table.filter(pa.array(kept)))
 
     def all_items(self, features: Sequence[str] = ()) -> Items:
         """Every video that has rows of any of the features, labelled or not, as a whole item."""

@@ -58,7 +58,7 @@ class Rows:
             at, target = at + n, target[n:]
 
     def read_many(self, pieces: np.ndarray, target: np.ndarray, *, in_memory: bool = False) -> None:
-        """Fill `target[place, :count]` from row `start` of `slot` on.
+        """Fill `target[place, :count]` from row `start` of `slot` on, and the place's rest with 0.
 
         `pieces` is int64 (n, 4): slot, start, count, place; none reaches beyond its slot.
         """
@@ -66,15 +66,18 @@ class Rows:
             return
         slots, starts, counts, places = pieces[np.lexsort((pieces[:, 1], pieces[:, 0]))].T
         row = self._spec.row_bytes
-        begins = places * (target.shape[1] * row)
+        width = target.shape[1] * row
+        begins = places * width
         parts = np.stack([slots, starts * row, begins, begins + counts * row])
         flat = target.reshape(-1).view(np.uint8)
         if self._maps_them(in_memory):
-            self._copy(parts, flat)
+            self._copy(parts, flat, width)
         else:
             self._preadv(parts, flat)
+            for begin, end in parts[2:].T.tolist():
+                flat[end : begin + width] = 0
 
-    def _copy(self, parts: np.ndarray, flat: np.ndarray) -> None:
+    def _copy(self, parts: np.ndarray, flat: np.ndarray, width: int) -> None:
         """`parts` is (4, n): slot, offset there in bytes, and from where to where in `flat`."""
         last, there = -1, flat
         for slot, offset, begin, end in zip(*parts.tolist(), strict=True):
@@ -84,6 +87,7 @@ class Rows:
             if not shard.whole:
                 shard.bring(offset, end - begin)
             flat[begin:end] = there[offset : offset + end - begin]
+            flat[end : begin + width] = 0
 
     def _preadv(self, parts: np.ndarray, flat: np.ndarray) -> None:
         """Likewise; those that follow each other in a file are one read."""

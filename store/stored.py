@@ -100,11 +100,13 @@ class StoredFeature:
     def read_spans(
         self, spans: np.ndarray, places: np.ndarray, target: np.ndarray, *, in_memory: bool = False
     ) -> None:
-        """Fill `target[place, :rows]` for each of `spans`, as `spans` gives them.
+        """Fill `target[place, :rows]` for each of `spans`, as `spans` gives them, then with 0.
 
         `in_memory` says that memory can hold what is read in random order.
         """
         there = spans[:, 2] > 0
+        for place in places[~there]:
+            target[place] = 0
         (position, first, rows), places = spans[there].T, places[there]
         start = self._starts[position] + first
         straight = (start + rows <= self.geometry.slot_rows) & self.shards.fast
@@ -112,6 +114,7 @@ class StoredFeature:
         self.shards.read_many(pieces[straight], target, in_memory=in_memory)
         for i in np.flatnonzero(~straight):
             self.read_rows(int(position[i]), int(first[i]), target[places[i], : rows[i]])
+            target[places[i], rows[i] :] = 0
 
     def spans(self, items: Items, positions: np.ndarray) -> np.ndarray:
         """Int64 (B, 3): position of each item's video, its first row, its number of rows.
