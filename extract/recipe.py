@@ -182,7 +182,7 @@ def spec(request: FeatureRequest, built: Backbone) -> FeatureSpec:
         name=request.name,
         modality=request.modality,
         shape=built.row_shape,
-        dtype=request.dtype,
+        dtype=built.dtype or request.dtype,
         rate=built.signal.rate,
         recipe={
             "extractor": EXTRACTOR_VERSION,
@@ -192,6 +192,7 @@ def spec(request: FeatureRequest, built: Backbone) -> FeatureSpec:
             "batch": built.batch,
             "precision": built.precision,
             **({"options": built.chosen} if built.chosen else {}),
+            **({"details": built.details} if built.details else {}),
         },
         environment={
             **built.libraries(),

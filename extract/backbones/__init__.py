@@ -12,6 +12,9 @@ BACKBONES: dict[str, Registry] = {
     "rgb": Registry(
         "rgb backbone",
         {
+            "clip": f"{_HERE}.image_transformer:Clip",
+            "dinov2": f"{_HERE}.image_transformer:Dinov2",
+            "dinov3": f"{_HERE}.image_transformer:Dinov3",
             "hog": f"{_HERE}.hog:Hog",
             "inception_2015": f"{_HERE}.inception_2015:InceptionOf2015",
             "inception_v3": f"{_HERE}.imagenet:InceptionV3",
@@ -20,6 +23,8 @@ BACKBONES: dict[str, Registry] = {
             "resnet18": f"{_HERE}.imagenet:Imagenet",
             "resnet34": f"{_HERE}.imagenet:Imagenet",
             "resnet50": f"{_HERE}.imagenet:Imagenet",
+            "siglip2": f"{_HERE}.image_transformer:Siglip2",
+            "timm": f"{_HERE}.timm_image:Timm",
         },
     ),
     "audio": Registry(

@@ -79,7 +79,7 @@ def load(source: Source, weights: str) -> Loaded:
     network = source.build().eval()
     tensors = source.rename(read_tensors(found))
     fill(network, tensors, where=f"{str(found.path)!r} for {source.name!r}")
-    path = str(found.path.resolve())
+    path = str(found.path.absolute())  # a cache's links say what kind of file it is
     return Loaded(network=network, identity=f"sha256:{found.sha256}", path=path)
 
 

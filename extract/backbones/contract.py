@@ -57,17 +57,13 @@ class Backbone(ABC):
     default_signal: ClassVar[Signal]
     has_weights: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = ()
+    any_variant: ClassVar[bool] = False  # `variants` are examples, and there is none by default
     options: ClassVar[Mapping[str, str]] = {}  # its own, with their defaults
 
     row_shape: tuple[int, ...]
 
     def __init__(self, setup: Setup):
-        if setup.variant and setup.variant not in self.variants:
-            base = setup.name.partition(":")[0]
-            known = ", ".join(f"{base}:{v}" for v in self.variants) or "none"
-            raise MmfError(
-                f"backbone {base!r} has no variant {setup.variant!r}. Its variants: {known}."
-            )
+        self.check_variant(setup.name)
         self.name = setup.name
         self.signal = setup.signal
         self.chosen = {**self.options, **setup.options}  # part of the recipe
@@ -77,6 +73,16 @@ class Backbone(ABC):
         self.weights: str | None = None  # random:SEED or sha256:…, part of the recipe
         self.weights_path: str | None = None
         self.option_paths: dict[str, str] = {}  # of options whose digest stands in the recipe
+        self.details: dict[str, Any] = {}  # what else makes the rows; JSON, part of the recipe
+        self.dtype: str | None = None  # the only type in which the rows can be stored
+
+    @classmethod
+    def check_variant(cls, name: str) -> None:
+        """Raises MmfError where what follows the colon in the name is none of the variants."""
+        base, _, variant = name.partition(":")
+        if variant and not cls.any_variant and variant not in cls.variants:
+            known = ", ".join(f"{base}:{v}" for v in cls.variants) or "none"
+            raise MmfError(f"backbone {base!r} has no variant {variant!r}. Its variants: {known}.")
 
     @classmethod
     def published(cls, name: str) -> str | None:

@@ -5,7 +5,7 @@ A network's file says what goes in (`prepare`) and how its output becomes rows (
 
 import functools
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import ClassVar
 
@@ -20,6 +20,18 @@ from mmf.extract.backbones.checkpoint import Loaded
 from mmf.extract.backbones.contract import Backbone, Setup
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Trunk(nn.Module):
+    """A network of a library, and what of all that it can give makes the rows."""
+
+    def __init__(self, network: nn.Module, wanted: Callable[[nn.Module, Tensor], Tensor]):
+        super().__init__()
+        self.network, self._wanted = network, wanted
+
+    def forward(self, given: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
+        """What the backbone prepared → what it finishes."""
+        return self._wanted(self.network, given)
 
 
 class NetworkBackbone(Backbone):
@@ -38,12 +50,12 @@ class NetworkBackbone(Backbone):
         self.batch = setup.batch or self.batches[self.torch_device.type]
         self.precision = setup.precision
         self.weights, self.weights_path = loaded.identity, loaded.path
-        self.trunk = trunk.to(self.torch_device, TYPES[setup.precision])
+        self.trunk = trunk.eval().to(self.torch_device, TYPES[setup.precision])
         self.trunk.to(memory_format=self.memory_format)
 
     @abstractmethod
-    def prepare(self, payloads: Shaped[np.ndarray, "B ..."]) -> Float32[Tensor, "B ..."]:
-        """Payloads → what the trunk takes, on the device."""
+    def prepare(self, payloads: Shaped[np.ndarray, "B ..."]) -> Shaped[Tensor, "B ..."]:
+        """Payloads → what the trunk takes, on the device: numbers in float32, or codes."""
 
     def finish(self, made: Float[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
         """What the trunk made, float32 → rows."""
@@ -52,7 +64,7 @@ class NetworkBackbone(Backbone):
     @torch.inference_mode()
     def rows(self, payloads: Shaped[np.ndarray, "B ..."]) -> Float32[np.ndarray, "B ..."]:
         """Payloads (B, *signal.row_shape) → rows (B, *row_shape)."""
-        given = self.prepare(payloads).to(TYPES[self.precision])
+        given = self._cast(self.prepare(payloads))
         if given.dim() == 4:
             given = given.contiguous(memory_format=self.memory_format)
         try:
@@ -88,11 +100,15 @@ class NetworkBackbone(Backbone):
     @torch.inference_mode()
     def _run_without_storage(self) -> Tensor:
         """What the trunk makes of one row, on torch's device `meta`: shapes, no numbers."""
-        one = self.prepare(self.empty_batch()[:1]).to("meta", TYPES[self.precision])
+        one = self._cast(self.prepare(self.empty_batch()[:1])).to("meta")
         tensors = chain(self.trunk.named_parameters(), self.trunk.named_buffers())
         without = {name: tensor.to("meta") for name, tensor in tensors}
-        made: Tensor = torch.func.functional_call(self.trunk, without, (one,))
+        with torch.device("meta"):
+            made: Tensor = torch.func.functional_call(self.trunk, without, (one,))
         return made
+
+    def _cast(self, given: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "B ..."]:
+        return given.to(TYPES[self.precision]) if given.is_floating_point() else given
 
     def libraries(self) -> dict[str, str]:
         """Versions of what computes the rows, and the device's name."""

@@ -1,0 +1,102 @@
+"""Networks of the library transformers: as published, from a folder of anyone's, or random.
+
+A folder, or a repository `hf://ORG/NAME@REVISION`, brings its config.json; a bare file of tensors
+must fit the network as published. No code of a repository is ever run: only classes that
+transformers itself has are built.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmf import MmfError
+from mmf.extract.backbones.checkpoint import Loaded, find, read_tensors, seed_of, unfit
+from mmf.extract.backbones.contract import Setup
+from mmf.extract.backbones.extra import library
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A network as it was published: its class in transformers, its sizes, its weights."""
+
+    model: str
+    repository: str  # on the Hugging Face hub
+    licence: str
+    config: Mapping[str, Any] = field(default_factory=dict)  # where it differs from the class's
+    build: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the class
+
+    @property
+    def location(self) -> str:
+        """Where the published weights are."""
+        return f"hf://{self.repository}@main"
+
+
+def load_transformer(published: Published, setup: Setup) -> Loaded:
+    """The network with the weights that `setup` asks for, in fp32 on the CPU; it has its `config`.
+
+    Raises MmfError where they cannot be had or a tensor of the network is missing among them;
+    what the files hold beside it (other heads, a text tower) is left out.
+    """
+    model = getattr(library("transformers"), published.model)
+    if (seed := seed_of(setup.weights)) is not None:
+        config = random_config(model, published)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = model(config, **published.build)
+        return Loaded(network=network.eval(), identity=f"random:{seed}", path=None)
+    found = find(setup.weights, published.location, name=setup.name)
+    config = model.config_class(**published.config)
+    if found.config:
+        config = read_config(model.config_class, found.path)
+    where = f"{str(found.path)!r} for {setup.name!r}"
+    network = _filled(model, config, read_tensors(found), published.build, where)
+    path = str(found.path.absolute())
+    return Loaded(network=network, identity=f"sha256:{found.sha256}", path=path)
+
+
+def random_config(model: Any, published: Published) -> Any:
+    """The configuration of a network without weights; tests put smaller ones here."""
+    return model.config_class(**published.config)
+
+
+def read_config(config_class: Any, folder: Path) -> Any:
+    """The configuration in the config.json of a folder; MmfError where it is not of that class."""
+    try:
+        return config_class.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MmfError(
+            f"the config.json in {str(folder)!r} is not that of a network that is known here: "
+            f"{said} Expected one of transformers itself; code of others is never run."
+        ) from error
+
+
+def _filled(
+    model: Any,
+    config: Any,
+    tensors: Mapping[str, Tensor],
+    build: Mapping[str, Any],
+    where: str,
+) -> nn.Module:
+    # transformers knows the names that its older checkpoints use
+    network, report = model.from_pretrained(
+        None,
+        config=config,
+        state_dict=dict(tensors),
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        dtype=torch.float32,
+        **build,
+    )
+    faults = [f"{name} is missing" for name in sorted(report["missing_keys"])]
+    faults += [
+        f"{name} has shape {tuple(have)}, expected {tuple(want)}"
+        for name, have, want in sorted(report["mismatched_keys"])
+    ]
+    if faults:
+        raise unfit(where, faults)
+    return network.eval()
