@@ -18,7 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from mmf.store import FeatureSpec, FeatureStore, index, log
+from mmf.store.batch import Reading
 from mmf.store.files import sync_folder
+from mmf.store.loader import Loader
 from mmf.store.order import order
 
 FEATURES = {"rgb": 1024, "audio": 128}
@@ -62,7 +64,7 @@ def measure(root: Path) -> dict[str, float]:
     found = order(slots.astype(np.int64), sizes.astype(np.int64) * 1152)
     permuted = time.perf_counter()
     items = store.all_items(tuple(FEATURES))
-    store._places(items, tuple(FEATURES))
+    Loader(store=store, items=items, reading=Reading(features=tuple(FEATURES)))
     return {
         "videos": len(found.items),
         "windows": len(found.ends),

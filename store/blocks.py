@@ -2,12 +2,13 @@
 
 Copying hundreds of megabytes into the page cache costs as much as all else that is done to them
 (benchmarks/write.py), and pushes out what others read. So full blocks go to the disk directly
-(``O_DIRECT``), one at a time in a thread, while the next is being filled. Where the system cannot
+(``O_DIRECT``), two at a time in threads, while the next is being filled. Where the system cannot
 do that, they are written as usual; so are small files, and the end of any.
 """
 
 import mmap
 import os
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from mmf.store.files import naming
 
 BLOCK_BYTES = 4 << 20  # a multiple of any disk's sector
+_IN_FLIGHT = 2  # one alone leaves the disk idle between blocks
 
 
 class BlockFile:
@@ -25,10 +27,12 @@ class BlockFile:
     def __init__(self, path: Path):
         self._path = path
         self._file = open(path, "xb", buffering=0)  # noqa: SIM115  closed by finish or discard
-        self._blocks = [_block(), _block()]  # the first is being filled, the other written
+        # the first is being filled; the others are being written, the one behind it longest
+        self._blocks = [_block()]
         self._filled = 0
+        self._begun = 0  # bytes of the file before the block that is being filled
         self._pool: ThreadPoolExecutor | None = None
-        self._writing: Future[None] | None = None
+        self._writing: deque[Future[None]] = deque()
 
     def room(self, size_bytes: int) -> np.ndarray:
         """The next bytes of the file, at most so many, uint8: to be filled before anything else.
@@ -53,39 +57,42 @@ class BlockFile:
             self._wait()
             if self._pool:
                 self._go_direct(False)
-            self._write(self._blocks[0].data[: self._filled])
+            self._write(self._blocks[0].data[: self._filled], self._begun)
             os.fsync(self._file.fileno())
             self._close()
 
     def discard(self) -> None:
         """Remove the file."""
-        with suppress(OSError):  # what it could not hold is not wanted
-            self._wait()
+        while self._writing:
+            with suppress(OSError):  # what it could not hold is not wanted
+                self._wait()
         self._close()
         self._path.unlink(missing_ok=True)
 
     def _start(self) -> None:
-        """Let the full block be written, and fill the other one."""
+        """Let the full block be written, and fill another one."""
         with naming(self._path):
-            self._wait()
+            self._wait(_IN_FLIGHT - 1)
             if not self._pool:
-                self._pool = ThreadPoolExecutor(1)
+                self._pool = ThreadPoolExecutor(_IN_FLIGHT)
                 self._go_direct(True)
-        self._writing = self._pool.submit(self._write, self._blocks[0].data)
-        self._blocks.reverse()
-        self._filled = 0
+        self._writing.append(self._pool.submit(self._write, self._blocks[0].data, self._begun))
+        self._blocks.append(self._blocks.pop(0))
+        if len(self._blocks) <= _IN_FLIGHT:
+            self._blocks.insert(0, _block())
+        self._begun, self._filled = self._begun + BLOCK_BYTES, 0
 
-    def _wait(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing:
-            writing.result()
+    def _wait(self, left: int = 0) -> None:
+        """Return when no more than so many blocks are being written."""
+        while len(self._writing) > left:
+            self._writing.popleft().result()
 
-    def _write(self, view: memoryview) -> None:
+    def _write(self, view: memoryview, offset: int) -> None:
         while view:
-            n = self._file.write(view)
+            n = os.pwrite(self._file.fileno(), view, offset)
             if n < len(view):  # what is left does not lie as a direct write must
                 self._go_direct(False)
-            view = view[n:]
+            view, offset = view[n:], offset + n
 
     def _go_direct(self, direct: bool) -> None:
         with suppress(ImportError, AttributeError, OSError):  # elsewhere than on Linux
@@ -104,7 +111,7 @@ class BlockFile:
 
 
 _spare: list[np.ndarray] = []  # blocks of memory that the system has given us
-_MOST_SPARE = 4
+_MOST_SPARE = 6
 
 
 def _block() -> np.ndarray:

@@ -18,20 +18,14 @@ def small_blocks(monkeypatch):
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("written", ["in a thread", "at the end"])
-def test_a_disk_that_refuses_a_block_is_an_error_that_names_the_file(tmp_path, written):
-    class Full:
-        def write(self, view):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def test_a_disk_that_refuses_a_block_is_an_error_that_names_the_file(
+    tmp_path, written, monkeypatch
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        def fileno(self):
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-
-        def close(self):
-            pass
-
+    monkeypatch.setattr(os, "pwrite", full)
     file = BlockFile(tmp_path / "part")
-    file._file.close()
-    file._file = Full()
     with pytest.raises(OSError, match="No space left on device: '.*part'"):  # noqa: PT012
         file.write(np.zeros(30_000 if written == "in a thread" else 100, np.uint8))
         file.finish()
@@ -56,13 +50,9 @@ def test_a_file_holds_what_was_written_whatever_the_pieces(tmp_path, pieces):
 def test_a_disk_that_takes_less_than_a_block_at_once_gets_the_rest(tmp_path, stops, monkeypatch):
     monkeypatch.setattr(BlockFile, "_go_direct", lambda self, direct: None)  # takes odd pieces
 
-    class Slow:
-        def __init__(self, file):
-            self.write = lambda view: file.write(view[:stops])
-            self.fileno, self.close = file.fileno, file.close
-
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, view, at: real(fd, view[:stops], at))
     file = BlockFile(tmp_path / "part")
-    file._file = Slow(file._file)
     data = np.random.default_rng(0).integers(0, 256, 30_000, np.uint8)
     file.write(data)
     file.finish()
