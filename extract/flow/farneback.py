@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from mmf.extract.flow.contract import Flow
+
 
 def farneback(
     first: UInt8[np.ndarray, "h w 3"], second: UInt8[np.ndarray, "h w 3"]
@@ -25,3 +27,11 @@ def farneback(
         poly_sigma=1.2,
         flags=0,
     )
+
+
+class Farneback(Flow):
+    """Farnebäck's flow."""
+
+    def pairs(self, pairs: UInt8[np.ndarray, "B 2 h w 3"]) -> Float32[np.ndarray, "B h w 2"]:
+        """Pairs of RGB frames → (x, y) in pixels per frame."""
+        return np.stack([farneback(first, second) for first, second in pairs])
