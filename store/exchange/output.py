@@ -33,7 +33,7 @@ def chosen(store: FeatureStore, features: Sequence[str]) -> list[str]:
     """The features asked for, all where none are named; MmfError where there is none."""
     names = [store.stored(f).spec.name for f in features] or sorted(store.features)
     if not names:
-        raise MmfError(f"the store {str(store.path)!r} has no features to export.")
+        raise MmfError(f"the store {store.files.name!r} has no features to export.")
     return names
 
 

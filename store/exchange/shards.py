@@ -38,7 +38,7 @@ def papers_split(
     table = store.catalog.videos()
     if not {"partition", "shard"} <= {*table.column_names}:
         raise MmfError(
-            f"the store {str(store.path)!r} knows no partitions and shards; "
+            f"the store {store.files.name!r} knows no partitions and shards; "
             "`mmf import youtube8m` keeps them from the files' names."
         )
     known = {

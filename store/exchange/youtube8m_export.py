@@ -74,7 +74,7 @@ def export_youtube8m(
 def _check(store: FeatureStore, named: Mapping[str, str]) -> None:
     if not named:
         raise MmfError(
-            f"the store {str(store.path)!r} has no feature called rgb or audio. Say which are "
+            f"the store {store.files.name!r} has no feature called rgb or audio. Say which are "
             "meant: --feature rgb=NAME."
         )
     for key, feature in named.items():
