@@ -36,9 +36,19 @@ BACKBONES: dict[str, Registry] = {
             "vggish": f"{_HERE}.vggish:Vggish",
         },
     ),
-    "flow": Registry("flow backbone", {"hof": f"{_HERE}.hof:Hof"}),
+    "flow": Registry(
+        "flow backbone", {"hof": f"{_HERE}.hof:Hof", "raw": f"{_HERE}.raw_flow:RawFlow"}
+    ),
     "text": Registry("text backbone", {"hashing": f"{_HERE}.hashing:Hashing"}),
 }
+# every network for pictures can be fed with flow
+_FED = {
+    name: f"{_HERE}.flow_input:{name}"
+    for modality in ("rgb", "clip")
+    for name in BACKBONES.get(modality, ())
+    if name != "hog"
+}
+BACKBONES["flow"] = Registry("flow backbone", {**BACKBONES["flow"], **_FED})
 
 
 def backbone_class(name: str, modality: str) -> type[Backbone]:

@@ -1,10 +1,10 @@
 """Histograms of oriented optical flow on a grid.
 
-Laptev et al., Learning Realistic Human Actions from Movies, CVPR 2008: Farnebäck's flow between
-two neighbouring frames, halved to 112 × 112, in 4 × 4 cells. In each cell 8 orientations share the
-length of every flow vector between the two nearest, and a ninth number is the share of pixels that
-stand still. Lengths are kept (the square root of the mean, in pixels per frame), not normalised
-away: fast and slow motion differ.
+Laptev et al., Learning Realistic Human Actions from Movies, CVPR 2008: flow between two
+neighbouring frames, halved to 112 × 112, in 4 × 4 cells; Farnebäck's unless `flow` says otherwise.
+In each cell 8 orientations share the length of every flow vector between the two nearest, and a
+ninth number is the share of pixels that stand still. Lengths are kept (the square root of the mean,
+in pixels per frame), not normalised away: fast and slow motion differ.
 """
 
 from typing import ClassVar
@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from mmf.extract.backbones.contract import Backbone, Setup
-from mmf.extract.flow.farneback import farneback
+from mmf.extract.backbones.contract import Setup
+from mmf.extract.backbones.flow_source import FlowBackbone
 from mmf.extract.signals import FramePairs, Signal
 
 SIDE = 112
@@ -23,10 +23,9 @@ ORIENTATIONS = 8
 STILL = 0.2  # pixels per frame below which nothing moves
 
 
-class Hof(Backbone):
-    """Farnebäck's flow as 8 orientations and stillness in 4 × 4 cells: 144 numbers."""
+class Hof(FlowBackbone):
+    """Flow as 8 orientations and stillness in 4 × 4 cells: 144 numbers."""
 
-    modality: ClassVar[str] = "flow"
     default_signal: ClassVar[Signal] = FramePairs()
 
     def __init__(self, setup: Setup):
@@ -35,11 +34,12 @@ class Hof(Backbone):
 
     def rows(self, payloads: UInt8[np.ndarray, "B 2 h w 3"]) -> Float32[np.ndarray, "B D"]:
         """Pairs of frames (B, 2, h, w, 3) → (B, 144)."""
-        return np.stack([_histogram(farneback(*map(_small, pair))) for pair in payloads])
+        small = np.stack([[_small(frame) for frame in pair] for pair in payloads])
+        return np.stack([_histogram(flow) for flow in self.flow.pairs(small)])
 
-    def libraries(self) -> dict[str, str]:
-        """Versions of what computes the rows."""
-        return {**super().libraries(), "cv2": cv2.__version__}
+    def flow_flops(self) -> float | None:
+        """Floating point operations of the flow between the halved frames."""
+        return self.flow.flops(SIDE, SIDE)
 
 
 def _small(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 3"]:

@@ -16,9 +16,13 @@ from mmf.extract.backbones.logmel import log_mel, samples_of
 from mmf.extract.flow.farneback import farneback
 from mmf.store.weights import WeightsMissing
 
+FED = ("resnet18", "x3d")  # with flow: one class feeds them all, and each is tried with frames
+
 
 def names_of(base: str, found: type[Backbone]) -> list[str]:
     """What of a line of the table is tried: the bare name, and each variant but mere sizes."""
+    if hasattr(found, "inner") and base not in FED:
+        return []
     if hasattr(found, "known"):
         return [base]
     variants = [f"{base}:{variant}" for variant in found.variants]
