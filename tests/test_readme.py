@@ -4,12 +4,14 @@ import ast
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from mmf import cli
 from mmf.extract.backbones import BACKBONES
+from mmf.extract.flow import FLOWS
 from mmf.extract.sample_set import make_sample_set
 from mmf.fuse import HEADS, LOSSES, METRICS
 from mmf.fuse.aggregators import AGGREGATORS
@@ -26,7 +28,12 @@ def between(mark: str) -> str:
 
 
 def generated_table() -> str:
-    rows = {f"{m} backbones": table for m, table in BACKBONES.items()}
+    rows: dict[str, list[str] | Mapping[str, str]] = {
+        # networks for pictures that are fed with flow stand in their own rows
+        f"{m} backbones": [n for n, place in table.items() if ".flow_input:" not in place]
+        for m, table in BACKBONES.items()
+    }
+    rows |= {"optical flow": FLOWS}
     rows |= {"aggregators": AGGREGATORS, "fusions": FUSIONS, "heads": HEADS, "losses": LOSSES}
     rows |= {"metrics": METRICS}
     return "".join(f"| {what} | {', '.join(f'`{n}`' for n in t)} |\n" for what, t in rows.items())
