@@ -67,6 +67,8 @@ def _keep_manifest(store: "FeatureStore", manifest: "Manifest") -> None:
                     "one side. Mend the manifest's column 'split'."
                 )
         store.catalog.add_splits("default", by_video)
+    for name, splits in manifest.named_splits.items():
+        store.catalog.add_splits(name, splits)
 
 
 _OWN_COLUMNS = ("path", "start", "end", "captions", "labels", "split", "size", "sha256")

@@ -1,7 +1,7 @@
 """A folder of media files: which files are inputs, and what its sub-folders say of them."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 _MEDIA = """
@@ -22,6 +22,7 @@ SPLITS = {
     "training": "train",
     "val": "val",
     "valid": "val",
+    "validate": "val",
     "validation": "val",
     "test": "test",
     "testing": "test",
@@ -54,12 +55,20 @@ class Found:
 
 def find_media(folder: str) -> list[Found]:
     """The media files below `folder`, by id; hidden ones and feature stores are left out."""
-    found = [Found(parts=parts) for parts in _walk(folder, (), set())]
+    return find(folder, is_media)
+
+
+def find(folder: str, wanted: Callable[[str], bool]) -> list[Found]:
+    """The files below `folder` whose path is `wanted`, by id."""
+    found = [Found(parts=parts) for parts in _walk(folder, (), set(), wanted)]
     return sorted(found, key=lambda one: one.video_id)
 
 
 def _walk(
-    folder: str, parts: tuple[str, ...], seen: set[tuple[int, int]]
+    folder: str,
+    parts: tuple[str, ...],
+    seen: set[tuple[int, int]],
+    wanted: Callable[[str], bool],
 ) -> Iterator[tuple[str, ...]]:
     status = os.stat(folder)
     if (status.st_dev, status.st_ino) in seen:  # a link back up
@@ -71,8 +80,8 @@ def _walk(
         return
     for entry in listed:
         if entry.is_dir():
-            yield from _walk(entry.path, (*parts, entry.name), seen)
-        elif is_media(entry.path):
+            yield from _walk(entry.path, (*parts, entry.name), seen, wanted)
+        elif wanted(entry.path):
             yield (*parts, entry.name)
 
 

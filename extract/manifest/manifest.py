@@ -2,18 +2,34 @@
 
 A manifest file (.csv, .jsonl, .parquet) has a row for each item: `video_id` and `path`, and
 optionally `start,end,captions,labels,split,size,sha256` and whatever else its owner keeps there.
-Several items may lie in one video; it is an input once.
+Several items may lie in one video; it is an input once. The lists that UCF101, HMDB51 and Kinetics
+are published with are read as they are (`official`): named as the source, or lying in the folder.
 """
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from mmf import MmfError
-from mmf.extract.manifest.folders import STORE_MARK, Found, find_media, is_media, splits_and_labels
+from mmf.extract.manifest.folders import (
+    STORE_MARK,
+    Found,
+    find,
+    find_media,
+    is_media,
+    splits_and_labels,
+)
+from mmf.extract.manifest.official import (
+    Listed,
+    is_list,
+    media_beside,
+    of_lists,
+    read_lists,
+    say_absent,
+)
 from mmf.extract.manifest.tables import READERS, read_table
 
 ItemKey = str | tuple[str, float, float]
@@ -38,6 +54,8 @@ class Manifest:
     table: pa.Table
     first: tuple[int, ...]  # the row of each video's first item
     duplicates: int = 0  # rows that repeat an item
+    # of data sets that are published with several: by name, the split of videos
+    named_splits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of videos."""
@@ -82,6 +100,8 @@ def read_manifest(source: str | os.PathLike[str]) -> Manifest:
     if os.path.splitext(source)[1].lower() in READERS:
         table, first, duplicates = read_table(source)
         return Manifest(source=source, table=table, first=first, duplicates=duplicates)
+    if is_list(os.path.basename(source)):
+        return _of_lists([source], source)
     if is_media(source):
         name = Found(parts=(os.path.basename(source),)).video_id
         table = pa.table({"video_id": [name], "path": pa.array([os.fsencode(source)], pa.binary())})
@@ -92,24 +112,65 @@ def read_manifest(source: str | os.PathLike[str]) -> Manifest:
     )
 
 
+def _of_lists(lists: Sequence[str], source: str) -> Manifest:
+    """The videos that these lists of a data set name."""
+    listed = read_lists(lists)
+    folder, found = media_beside(lists[0])
+    named = [(one, said) for one, said in zip(found, of_lists(found, listed), strict=True) if said]
+    if not named:
+        raise MmfError(
+            f"source {source!r}: no file below {folder!r} is one of its videos. Expected them as "
+            "CLASS/NAME.avi, in any container."
+        )
+    say_absent(source, folder, len(listed) - len(named), len(listed))
+    return _of_files(source, folder, *map(list, zip(*named, strict=True)))
+
+
 def _of_folder(folder: str) -> Manifest:
     if os.path.exists(os.path.join(folder, STORE_MARK)):
         raise MmfError(f"source {folder!r} is a feature store. Give the folder of the media files.")
     found = find_media(folder)
+    lists = find(folder, lambda path: is_list(os.path.basename(path)))
+    paths = [os.path.join(folder, *one.parts) for one in lists]
+    if lists and not found:
+        return _of_lists(paths, folder)
     if not found:
         raise MmfError(
             f"source {folder!r} holds no media files, nor do its folders. Files are known by their "
             "extension (.mp4, .mkv, .wav, …) or, without one, by their first bytes."
         )
+    return _of_files(folder, folder, found, of_lists(found, read_lists(paths)))
+
+
+def _of_files(
+    source: str, folder: str, found: Sequence[Found], listed: Sequence[Listed | None]
+) -> Manifest:
+    """The files found below `folder`; what lists say of them goes before what folders say."""
+    ids = [one.video_id for one in found]
     paths = [os.fsencode(os.path.join(folder, *one.parts)) for one in found]
-    columns = {
-        "video_id": pa.array([one.video_id for one in found]),
-        "path": pa.array(paths, pa.binary()),
-    }
+    columns = {"video_id": pa.array(ids), "path": pa.array(paths, pa.binary())}
+    splits: Sequence[str | None] | None
+    classes: Sequence[str | None] | None
     splits, classes = splits_and_labels(found)
+    numbered: dict[str, dict[str, str]] = {}
+    if any(listed):
+        for video_id, said in zip(ids, listed, strict=True):
+            for number, part in said.splits.items() if said else ():
+                numbered.setdefault(f"split{number}", {})[video_id] = part
+        first = numbered[min(numbered)] if numbered else {}
+        splits = [first.get(video_id) for video_id in ids]
+        classes = [said.label if said else None for said in listed]
     if splits is not None:
-        columns["split"] = pa.array(splits)
+        columns["split"] = pa.array(splits, pa.string())
     if classes is not None:
-        names = [name.encode("utf-8", "backslashreplace").decode() for name in classes]
-        columns["labels"] = pa.array([[name] for name in names])
-    return Manifest(source=folder, table=pa.table(columns), first=tuple(range(len(found))))
+        columns["labels"] = pa.array([[_shown(c)] if c else None for c in classes])
+    return Manifest(
+        source=source,
+        table=pa.table(columns),
+        first=tuple(range(len(found))),
+        named_splits=numbered,
+    )
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()

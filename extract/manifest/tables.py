@@ -12,6 +12,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from mmf import MmfError
+from mmf.extract.manifest.official import KINETICS, kinetics_table
 
 SHOWN = 20  # offenders that an error lists
 
@@ -23,6 +24,8 @@ def read_table(source: str) -> tuple[pa.Table, tuple[int, ...], int]:
     strings. Other columns stay as they are. Raises MmfError in words for whoever wrote the file.
     """
     table = READERS[os.path.splitext(source)[1].lower()](source)
+    if {*KINETICS} <= {*table.column_names} and "path" not in table.column_names:
+        table = kinetics_table(source, table)
     lacking = [name for name in ("video_id", "path") if name not in table.column_names]
     if lacking:
         raise MmfError(
