@@ -12,6 +12,7 @@ from urllib.error import URLError
 from mmf import MmfError
 from mmf.extract.backbones import backbone_class
 from mmf.extract.backbones.extra import library
+from mmf.extract.backbones.tokens import FILES
 from mmf.extract.recipe import FeatureRequest
 from mmf.store.weights import (
     CONFIG,
@@ -21,12 +22,6 @@ from mmf.store.weights import (
     none_published,
     place,
     tensor_files,
-)
-
-# what a tokenizer is made of, beside the network
-_TOKENIZER = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"),
-    *("vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model"),
 )
 
 
@@ -112,5 +107,5 @@ def _fetch_hub(location: str) -> Path:
     if where.file:
         return Path(hub.hf_hub_download(where.repo, where.file, revision=where.revision))
     names = hub.HfApi().list_repo_files(where.repo, revision=where.revision)
-    wanted = [CONFIG, *tensor_files(names), *_TOKENIZER]
+    wanted = [CONFIG, *tensor_files(names), *FILES]
     return Path(hub.snapshot_download(where.repo, revision=where.revision, allow_patterns=wanted))

@@ -27,19 +27,39 @@ BACKBONES: dict[str, Registry] = {
             "timm": f"{_HERE}.timm_image:Timm",
         },
     ),
+    "clip": Registry(
+        "clip backbone",
+        {
+            "timesformer": f"{_HERE}.clip_transformer:TimeSformer",
+            "videomae": f"{_HERE}.clip_transformer:VideoMae",
+            "vjepa2": f"{_HERE}.clip_transformer:VJepa2",
+        },
+    ),
     "audio": Registry(
         "audio backbone",
         {
+            "ast": f"{_HERE}.audio_transformer:Ast",
+            "clap": f"{_HERE}.audio_transformer:Clap",
+            "hubert": f"{_HERE}.audio_transformer:Hubert",
             "logmel": f"{_HERE}.logmel:LogMel",
             "mobilenet_v2": f"{_HERE}.spectrogram:SpectrogramNetwork",
             "resnet34": f"{_HERE}.spectrogram:SpectrogramNetwork",
             "vggish": f"{_HERE}.vggish:Vggish",
+            "wav2vec2": f"{_HERE}.audio_transformer:Wav2Vec2",
         },
     ),
     "flow": Registry(
         "flow backbone", {"hof": f"{_HERE}.hof:Hof", "raw": f"{_HERE}.raw_flow:RawFlow"}
     ),
-    "text": Registry("text backbone", {"hashing": f"{_HERE}.hashing:Hashing"}),
+    "text": Registry(
+        "text backbone",
+        {
+            "bert": f"{_HERE}.text_transformer:Bert",
+            "hashing": f"{_HERE}.hashing:Hashing",
+            "hf": f"{_HERE}.text_transformer:HuggingFace",
+            "minilm": f"{_HERE}.text_transformer:MiniLm",
+        },
+    ),
 }
 # every network for pictures can be fed with flow
 _FED = {

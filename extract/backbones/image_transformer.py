@@ -18,10 +18,14 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
 from mmf.extract.backbones.contract import Setup
-from mmf.extract.backbones.extra import library
-from mmf.extract.backbones.network import NetworkBackbone, Trunk
-from mmf.extract.backbones.pixels import IMAGENET, normalised, pool_of
-from mmf.extract.backbones.transformer import Published, load_transformer
+from mmf.extract.backbones.network import Trunk
+from mmf.extract.backbones.pixels import IMAGENET, Scale, normalised, pool_of
+from mmf.extract.backbones.transformer import (
+    Known,
+    Published,
+    TransformerBackbone,
+    load_transformer,
+)
 from mmf.extract.signals import Frames, Signal
 
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -36,12 +40,10 @@ _LARGE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Image:
+class Image(Known):
     """A published image network and how its frames are prepared."""
 
-    network: Published
-    signal: Frames
-    scale: tuple[tuple[float, ...], tuple[float, ...]]  # mean, standard deviation
+    scale: Scale
     pooled: str  # the output that is the image's embedding
 
 
@@ -101,38 +103,21 @@ def _dinov3(name: str, **config: Any) -> Image:
     )
 
 
-class ImageTransformer(NetworkBackbone):
-    """What the image networks of transformers share; each names the ones it knows."""
+class ImageTransformer(TransformerBackbone):
+    """What the image networks of transformers share."""
 
     modality: ClassVar[str] = "rgb"
     default_signal: ClassVar[Signal] = Frames()
     options: ClassVar[Mapping[str, str]] = {"pool": "own"}
-    known: ClassVar[Mapping[str, Image]]  # by variant; the first stands for the bare name
 
     def __init__(self, setup: Setup):
-        self._image = self.image(setup.name)
+        self._image: Image = self.entry(setup.name)
         self._pool = pool_of(setup)
         loaded = load_transformer(self._image.network, setup)
         config: Any = loaded.network.config
         side = setup.signal.row_shape[0] // config.patch_size
         self._patches = (side, side)
         super().__init__(setup, loaded, Trunk(loaded.network, self._wanted))
-
-    @classmethod
-    def image(cls, name: str) -> Image:
-        """The published network that the name means."""
-        cls.check_variant(name)
-        return cls.known[name.partition(":")[2] or next(iter(cls.known))]
-
-    @classmethod
-    def published(cls, name: str) -> str | None:
-        """Its repository on the hub."""
-        return cls.image(name).network.location
-
-    @classmethod
-    def signal_for(cls, name: str, options: Mapping[str, str]) -> Signal:
-        """Frames as the network's own processor prepares them."""
-        return cls.image(name).signal
 
     def prepare(self, payloads: UInt8[np.ndarray, "B h w 3"]) -> Float32[Tensor, "B 3 h w"]:
         """Frames (B, h, w, 3) → normalised images."""
@@ -144,12 +129,6 @@ class ImageTransformer(NetworkBackbone):
             return output[self._image.pooled]
         count = self._patches[0] * self._patches[1]  # class and register tokens stand before
         return output.last_hidden_state[:, -count:].unflatten(1, self._patches)
-
-    def libraries(self) -> dict[str, str]:
-        """Versions of what computes the rows, and the licence of the published weights."""
-        version = library("transformers").__version__
-        licence = self._image.network.licence
-        return {**super().libraries(), "transformers": version, "licence": licence}
 
 
 class Clip(ImageTransformer):

@@ -29,7 +29,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.network, self._wanted = network, wanted
 
-    def forward(self, given: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
+    def forward(self, given: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "B ..."]:
         """What the backbone prepared → what it finishes."""
         return self._wanted(self.network, given)
 
@@ -105,7 +105,7 @@ class NetworkBackbone(Backbone):
         without = {name: tensor.to("meta") for name, tensor in tensors}
         with torch.device("meta"):
             made: Tensor = torch.func.functional_call(self.trunk, without, (one,))
-        return made
+        return made.float()
 
     def _cast(self, given: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "B ..."]:
         return given.to(TYPES[self.precision]) if given.is_floating_point() else given

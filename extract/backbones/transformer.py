@@ -8,7 +8,7 @@ transformers itself has are built.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from mmf import MmfError
 from mmf.extract.backbones.checkpoint import Loaded, find, read_tensors, seed_of, unfit
 from mmf.extract.backbones.contract import Setup
 from mmf.extract.backbones.extra import library
+from mmf.extract.backbones.network import NetworkBackbone
+from mmf.extract.signals import Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +28,22 @@ class Published:
     model: str
     repository: str  # on the Hugging Face hub
     licence: str
+    revision: str = "main"
     config: Mapping[str, Any] = field(default_factory=dict)  # where it differs from the class's
     build: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the class
 
     @property
     def location(self) -> str:
         """Where the published weights are."""
-        return f"hf://{self.repository}@main"
+        return f"hf://{self.repository}@{self.revision}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A published network and the signal that it takes."""
+
+    network: Published
+    signal: Signal
 
 
 def load_transformer(published: Published, setup: Setup) -> Loaded:
@@ -58,15 +69,43 @@ def load_transformer(published: Published, setup: Setup) -> Loaded:
     return Loaded(network=network, identity=f"sha256:{found.sha256}", path=path)
 
 
+class TransformerBackbone(NetworkBackbone):
+    """What the backbones that transformers has share; each names the networks it knows."""
+
+    known: ClassVar[Mapping[str, Any]]  # Known by variant; the first stands for the bare name
+
+    @classmethod
+    def entry(cls, name: str) -> Any:
+        """The published network that the name means."""
+        cls.check_variant(name)
+        return cls.known[name.partition(":")[2] or next(iter(cls.known))]
+
+    @classmethod
+    def published(cls, name: str) -> str | None:
+        """Its repository on the hub."""
+        return cls.entry(name).network.location
+
+    @classmethod
+    def signal_for(cls, name: str, options: Mapping[str, str]) -> Signal:
+        """The signal as the network's own processor prepares it."""
+        return cls.entry(name).signal
+
+    def libraries(self) -> dict[str, str]:
+        """Versions of what computes the rows, and the licence of the published weights."""
+        version = library("transformers").__version__
+        licence = self.entry(self.name).network.licence
+        return {**super().libraries(), "transformers": version, "licence": licence}
+
+
 def random_config(model: Any, published: Published) -> Any:
     """The configuration of a network without weights; tests put smaller ones here."""
     return model.config_class(**published.config)
 
 
-def read_config(config_class: Any, folder: Path) -> Any:
+def read_config(config_class: Any, folder: Path, **more: Any) -> Any:
     """The configuration in the config.json of a folder; MmfError where it is not of that class."""
     try:
-        return config_class.from_pretrained(str(folder), local_files_only=True)
+        return config_class.from_pretrained(str(folder), local_files_only=True, **more)
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MmfError(

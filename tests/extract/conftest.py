@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
@@ -68,3 +69,35 @@ def _add_sine(container, stream, seconds: float) -> None:
         frame.sample_rate, frame.pts, frame.time_base = RATE, at, Fraction(1, RATE)
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
+
+
+@pytest.fixture
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random networks of transformers with one narrow layer; what they take in is as published."""
+    if find_spec("transformers") is None:
+        return
+    from mmf.extract.backbones import transformer
+
+    whole = transformer.random_config
+
+    def small(*of):
+        config = whole(*of)
+        if hasattr(config, "depths"):
+            return config
+        sizes = {"hidden_size": 96, "intermediate_size": 96, "num_attention_heads": 2}
+        sizes |= {"num_hidden_layers": 1, "pred_num_hidden_layers": 1}
+        for name, value in sizes.items():
+            if hasattr(config, name):
+                setattr(config, name, value)
+        return config
+
+    monkeypatch.setattr(transformer, "random_config", small)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No network, and empty caches of this test alone."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path

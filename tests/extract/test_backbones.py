@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -37,22 +36,7 @@ NAMES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _shallow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random networks of transformers with one layer: as wide as published, not as deep."""
-    if find_spec("transformers") is None:
-        return
-    from mmf.extract.backbones import transformer
-
-    whole = transformer.random_config
-
-    def shallow(*of):
-        config = whole(*of)
-        if "depths" not in config.to_dict():
-            config.num_hidden_layers = 1
-        return config
-
-    monkeypatch.setattr(transformer, "random_config", shallow)
+pytestmark = pytest.mark.usefixtures("small_networks")
 
 
 def payloads(built: Backbone, rows: int, seed: int = 0) -> np.ndarray:

@@ -24,11 +24,7 @@ SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
 SMALL |= {"num_hidden_layers": 2}
 
 
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 @pytest.fixture(scope="module")
@@ -172,26 +168,11 @@ def test_frames_are_prepared_as_timm_does(name, picture):
         ("dinov3:small", transformers.DINOv3ViTImageProcessor(), 1),
     ],
 )
-def test_frames_are_prepared_as_transformers_does(name, processor, levels, picture, shallow):
+def test_frames_are_prepared_as_transformers_does(name, processor, levels, picture, small_networks):
     built = backbone(name, weights="random:0")
     theirs = processor(picture, return_tensors="pt")["pixel_values"]
-    level = 1 / 255 / min(built.image(name).scale[1])
+    level = 1 / 255 / min(built.entry(name).scale[1])
     assert (prepared(built, picture) - theirs).abs().max() <= levels * level + 1e-5
-
-
-@pytest.fixture
-def shallow(monkeypatch):
-    """Random networks of one layer."""
-    from mmf.extract.backbones import transformer
-
-    whole = transformer.random_config
-
-    def cut(*of):
-        config = whole(*of)
-        config.num_hidden_layers = 1
-        return config
-
-    monkeypatch.setattr(transformer, "random_config", cut)
 
 
 # millions of parameters as the papers and model cards give them; the towers of images alone
@@ -216,7 +197,7 @@ SIZES = {
 
 @pytest.mark.parametrize(("name", "millions"), SIZES.items())
 def test_every_size_has_the_parameters_that_were_published(name, millions):
-    published = backbone_class(name, "rgb").image(name).network
+    published = backbone_class(name, "rgb").entry(name).network
     model = getattr(transformers, published.model)
     with torch.device("meta"):
         network = model(model.config_class(**published.config))
