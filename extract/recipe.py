@@ -74,7 +74,7 @@ class FeatureRequest:
             # a float: 2 and 2.0 are one recipe
             changes["fps"] = float(self.fps if self.fps is not None else 1 / (self.hop or 1.0))
         if self.window is not None:
-            changes["samples"] = _samples(self.window)
+            changes["samples"] = _samples(self.window, getattr(signal, "sample_rate", 16000))
         known = {f.name for f in fields(signal)}
         for key in changes.keys() - known:
             what = {"fps": "no rate: a row is a caption", "samples": "no window"}[key]
@@ -103,9 +103,11 @@ class FeatureRequest:
         return type(found.signal_for(self.backbone, {**found.options, **self.own_options}))
 
 
-def _samples(window: float) -> int:
+def _samples(window: float, sample_rate: int) -> int:
     from mmf.extract.backbones.logmel import HOP, SAMPLE_RATE, samples_of
 
+    if sample_rate != SAMPLE_RATE:
+        return max(1, round(window * sample_rate))
     # 0.96 s are 96 spectrogram frames, as VGGish counts: their last window reaches past them
     return samples_of(max(1, round(window * SAMPLE_RATE / HOP)))
 

@@ -64,6 +64,12 @@ def test_a_window_of_0_96_seconds_is_the_96_frames_of_vggish():
     assert parse_feature("a=audio:logmel,window=0.96").signal == Waves()
 
 
+def test_a_window_is_in_seconds_at_whatever_rate_the_network_hears():
+    pytest.importorskip("transformers")
+    signal = parse_feature("a=audio:clap,window=5").signal
+    assert signal == Waves(fps=0.1, sample_rate=48000, samples=240000)
+
+
 def test_unknown_preset_suggests_and_every_preset_can_be_built():
     with pytest.raises(UnknownName, match="'embeded'.*'embedded'"):
         preset("embeded")
