@@ -30,9 +30,19 @@ BACKBONES: dict[str, Registry] = {
     "clip": Registry(
         "clip backbone",
         {
+            "mc3_18": f"{_HERE}.kinetics:Kinetics",
+            "mvit_v1_b": f"{_HERE}.kinetics:MultiscaleViT",
+            "mvit_v2_s": f"{_HERE}.kinetics:MultiscaleViT",
+            "r2plus1d_18": f"{_HERE}.kinetics:Kinetics",
+            "r3d_18": f"{_HERE}.kinetics:Kinetics",
+            "s3d": f"{_HERE}.kinetics:Kinetics",
+            "swin3d_b": f"{_HERE}.kinetics:Kinetics",
+            "swin3d_s": f"{_HERE}.kinetics:Kinetics",
+            "swin3d_t": f"{_HERE}.kinetics:Kinetics",
             "timesformer": f"{_HERE}.clip_transformer:TimeSformer",
             "videomae": f"{_HERE}.clip_transformer:VideoMae",
             "vjepa2": f"{_HERE}.clip_transformer:VJepa2",
+            "x3d": f"{_HERE}.x3d:X3DNetwork",
         },
     ),
     "audio": Registry(
