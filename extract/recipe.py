@@ -13,6 +13,7 @@ from typing import Any
 from mmf import MmfError, unknown
 from mmf.extract import signals
 from mmf.extract.backbones import BACKBONES, Backbone, backbone, backbone_class
+from mmf.extract.backbones.own import code_of
 from mmf.extract.signals import Signal
 from mmf.store import FeatureSpec
 from mmf.store.weights import find_weights
@@ -201,6 +202,7 @@ def spec(request: FeatureRequest, built: Backbone) -> FeatureSpec:
             **_decoder(),
             "weights_path": built.weights_path,
             **({"option_paths": built.option_paths} if built.option_paths else {}),
+            **({"code_path": built.code_path} if built.code_path else {}),
         },
         flops_per_row=built.flops_per_row(),
     )
@@ -232,7 +234,7 @@ def request_from_spec(stored: FeatureSpec) -> FeatureRequest:
     return FeatureRequest(
         name=stored.name,
         modality=stored.modality,
-        backbone=recipe["backbone"],
+        backbone=_same_code(stored),
         weights=_same_weights(stored),
         batch=recipe["batch"],
         precision=recipe["precision"],
@@ -246,6 +248,23 @@ def _pinned_paths(stored: FeatureSpec) -> dict[str, str]:
     """Options that name a file → DIGEST@PATH, which means that file with those contents."""
     paths: dict[str, str] = stored.environment.get("option_paths", {})
     return {key: f"{stored.recipe['options'][key]}@{path}" for key, path in paths.items()}
+
+
+def _same_code(stored: FeatureSpec) -> str:
+    """The backbone's name; that of a class in a file begins with where the file was."""
+    name: str = stored.recipe["backbone"]
+    path = stored.environment.get("code_path")
+    if path is None:
+        return name
+    file, _, attribute = name.partition(":")
+    again = f"{path}:{attribute}" if file.endswith(".py") else name
+    there = code_of(backbone_class(again, stored.modality))[1]
+    if there != stored.recipe["details"]["code"]:
+        raise MmfError(
+            f"the code in {path!r} is not that which feature {stored.name!r} was made with: "
+            f"{stored.recipe['details']['code']} then, {there} now. Put the same file there again."
+        )
+    return again
 
 
 def _same_weights(stored: FeatureSpec) -> str:

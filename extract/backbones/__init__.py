@@ -3,7 +3,8 @@
 from typing import Any
 
 from mmf import MmfError, Registry, unknown
-from mmf.extract.backbones.contract import Backbone, Setup
+from mmf.extract.backbones.contract import Backbone, Setup, parts
+from mmf.extract.backbones.own import code_of, own_class
 from mmf.extract.signals import Signal
 
 _HERE = "mmf.extract.backbones"
@@ -85,7 +86,9 @@ def backbone_class(name: str, modality: str) -> type[Backbone]:
     """The class of backbone `name` (its variant left out) for `modality`."""
     if modality not in BACKBONES:
         raise unknown("modality", modality, BACKBONES)
-    return BACKBONES[modality].load(name)
+    base = parts(name)[0]
+    found = None if base in BACKBONES[modality] else own_class(base, modality)
+    return found or BACKBONES[modality].load(name)
 
 
 def backbone(
@@ -101,8 +104,10 @@ def backbone(
     (2, 512)
     """
     if modality is None:
-        base = name.partition(":")[0]
+        base = parts(name)[0]
         having = [m for m, table in BACKBONES.items() if base in table]
+        if not having and (own := own_class(base, None)):
+            having = [own.modality]
         if not having:
             raise unknown("backbone", base, {n for table in BACKBONES.values() for n in table})
         modality = having[0]
@@ -113,7 +118,14 @@ def backbone(
     except TypeError:
         known = "weights, batch, precision, device, options"
         raise MmfError(f"backbone {name!r} got {sorted(setup)}; it takes {known}.") from None
-    return found(settings)
+    built = found(settings)
+    if not found.__module__.startswith("mmf."):
+        path, digest = code_of(found)
+        built.details = {**built.details, "code": digest}
+        built.code_path = str(path)
+        if path.name in name:
+            built.name = f"{path.name}:{name.rpartition(path.name + ':')[2]}"
+    return built
 
 
 __all__ = ["BACKBONES", "Backbone", "backbone", "backbone_class"]

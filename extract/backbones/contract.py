@@ -19,6 +19,15 @@ from mmf.extract.signals import Signal
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
+def parts(name: str) -> tuple[str, str]:
+    """A backbone's name without its variant, and that: `resnet34:grid`, `./mine.py:Net:grid`."""
+    base, _, variant = name.partition(":")
+    if base.endswith(".py"):
+        attribute, _, variant = variant.partition(":")
+        base = f"{base}:{attribute}"
+    return base, variant
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """How one backbone is to be built."""
@@ -43,7 +52,7 @@ class Setup:
     @property
     def variant(self) -> str:
         """What follows the colon in the name."""
-        return self.name.partition(":")[2]
+        return parts(self.name)[1]
 
 
 class Backbone(ABC):
@@ -73,13 +82,14 @@ class Backbone(ABC):
         self.weights: str | None = None  # random:SEED or sha256:…, part of the recipe
         self.weights_path: str | None = None
         self.option_paths: dict[str, str] = {}  # of options whose digest stands in the recipe
+        self.code_path: str | None = None  # of a backbone that is not mmf's own
         self.details: dict[str, Any] = {}  # what else makes the rows; JSON, part of the recipe
         self.dtype: str | None = None  # the only type in which the rows can be stored
 
     @classmethod
     def check_variant(cls, name: str) -> None:
         """Raises MmfError where what follows the colon in the name is none of the variants."""
-        base, _, variant = name.partition(":")
+        base, variant = parts(name)
         if variant and not cls.any_variant and variant not in cls.variants:
             known = ", ".join(f"{base}:{v}" for v in cls.variants) or "none"
             raise MmfError(f"backbone {base!r} has no variant {variant!r}. Its variants: {known}.")
