@@ -51,6 +51,25 @@ def requests_of(options: Mapping[str, Any]) -> list[FeatureRequest]:
     return requests
 
 
+def weights_requests(options: Mapping[str, Any]) -> list[FeatureRequest]:
+    """The features that `mmf weights` asks about: those of a preset, of --backbone, --feature."""
+    backbones = preset(options["preset"]) if options["preset"] else {}
+    for text in options["backbone"]:
+        modality = text.partition("=")[0]
+        backbones |= _pairs("--backbone", [text], [modality])
+    weights = _pairs("--weights", options["weights"], list(backbones))
+    requests = [
+        FeatureRequest(
+            name=modality,
+            modality=modality,
+            backbone=name,
+            weights=weights.get(modality, "pretrained"),
+        )
+        for modality, name in backbones.items()
+    ]
+    return requests + [parse_feature(text) for text in options["feature"]]
+
+
 def _pairs(option: str, values: Sequence[str], modalities: Sequence[str]) -> dict[str, str]:
     """MODALITY=VALUE options as a mapping."""
     found: dict[str, str] = {}

@@ -14,6 +14,7 @@ from mmf.extract.backbones import backbone_class
 from mmf.extract.backbones.extra import library
 from mmf.extract.backbones.tokens import FILES
 from mmf.extract.recipe import FeatureRequest
+from mmf.store import FeatureStore
 from mmf.store.weights import (
     CONFIG,
     WeightsMissing,
@@ -35,6 +36,14 @@ class Needed:
     path: Path  # where they are, or are looked for
     sha256: str | None  # None: they are not there
     size_bytes: int = 0
+    pinned: str | None = None  # the digest that a stored feature's recipe has
+
+    @property
+    def state(self) -> str:
+        """There, missing, or other than those that a stored feature was made with."""
+        if self.sha256 is None:
+            return "missing"
+        return "there" if self.pinned in (None, self.sha256) else "others"
 
 
 def needed_weights(requests: Sequence[FeatureRequest]) -> list[Needed]:
@@ -53,20 +62,43 @@ def needed_weights(requests: Sequence[FeatureRequest]) -> list[Needed]:
     return found
 
 
+def stored_weights(store: FeatureStore) -> list[Needed]:
+    """The weights that the features of a store were made with."""
+    found = []
+    for name, spec in store.features.items():
+        kind, _, digest = str(spec.recipe.get("weights")).partition(":")
+        if kind == "sha256":
+            path = spec.environment["weights_path"]
+            asked = Needed(
+                feature=name,
+                backbone=spec.recipe["backbone"],
+                location=path,
+                path=place(path),
+                sha256=None,
+                pinned=digest,
+            )
+            found.append(_looked(asked))
+    return found
+
+
 def _needed(request: FeatureRequest, location: str) -> Needed:
-    absent = Needed(
+    asked = Needed(
         feature=request.name,
         backbone=request.backbone,
         location=location,
         path=place(location),
         sha256=None,
     )
+    return _looked(asked)
+
+
+def _looked(asked: Needed) -> Needed:
     try:
-        weights = find_weights(location, name=request.backbone)
+        weights = find_weights(asked.location, name=asked.backbone)
     except WeightsMissing:
-        return absent
+        return asked
     size = sum(file.stat().st_size for file in weights.files)
-    return replace(absent, sha256=weights.sha256, size_bytes=size)
+    return replace(asked, sha256=weights.sha256, size_bytes=size)
 
 
 def fetch(needed: Needed) -> Path:

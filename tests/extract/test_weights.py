@@ -12,7 +12,9 @@ from mmf import MmfError
 from mmf.extract import parse_feature
 from mmf.extract.backbones.checkpoint import load_network
 from mmf.extract.backbones.extra import LibraryMissing, library
-from mmf.extract.weights import fetch, needed_weights
+from mmf.extract.recipe import build, spec
+from mmf.extract.weights import fetch, needed_weights, stored_weights
+from mmf.store import FeatureStore
 from mmf.store.weights import WeightsMissing, find_weights, place
 
 
@@ -193,3 +195,33 @@ def test_of_a_repository_only_what_is_read_is_fetched(monkeypatch, tmp_path):
     request = parse_feature("rgb=rgb:resnet18,weights=hf://org/net@v1")
     fetch(needed_weights([request])[0])
     assert asked == {("org/net", "v1"): ["config.json", "model.safetensors"]}
+
+
+def test_the_weights_of_stored_features_are_compared_with_their_recipes(tmp_path, clip):
+    path = tmp_path / "net.pth"
+    torch.save(load_network("resnet18", "random:0")[0].state_dict(), path)
+    store = FeatureStore.create(tmp_path / "store.mmf")
+    request = parse_feature(f"rgb=rgb:resnet18,weights={path}")
+    store.create_feature(spec(request, build(request)))
+    assert [one.state for one in stored_weights(store)] == ["there"]
+    torch.save(load_network("resnet18", "random:1")[0].state_dict(), path)
+    assert [one.state for one in stored_weights(store)] == ["others"]
+    path.unlink()
+    assert [one.state for one in stored_weights(store)] == ["missing"]
+
+
+def test_the_command_lists_what_is_needed_and_fetches_when_told(caches, monkeypatch, capsys):
+    from mmf import cli
+
+    asked = ["weights", "--backbone", "rgb=resnet18", "--feature", "a=audio:logmel"]
+    assert cli.cli.main(asked, standalone_mode=False) == 3
+    assert "missing" in capsys.readouterr().out
+
+    def download(url, path, *, hash_prefix, progress):
+        Path(path).write_bytes(b"weights")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    assert cli.cli.main([*asked, "--fetch"], standalone_mode=False) == 0
+    shown = capsys.readouterr()
+    assert "there" in shown.out
+    assert "fetching https://download.pytorch.org" in shown.err
