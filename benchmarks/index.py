@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mmf.store import FeatureSpec, FeatureStore, index, log
+from mmf.store import FeatureSpec, FeatureStore, index, log, records
 from mmf.store.batch import Reading
 from mmf.store.files import sync_folder
 from mmf.store.loader import Loader
@@ -31,7 +31,7 @@ def prepare(root: Path, videos: int) -> None:
     store = FeatureStore.create(root)
     for name, dim in FEATURES.items():
         store.create_feature(FeatureSpec(name=name, modality=name, shape=(dim,), dtype="uint8"))
-    record = log.write_record(store.files, [], [])
+    record = records.write_record(store.files, [], [])
     rng = np.random.default_rng(0)
     rows = rng.integers(120, 301, videos).astype(np.uint32)
     number = np.arange(videos)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from mmf import MmfError, unknown
 from mmf.store import denied, head
 from mmf.store.files import Files, current, digest
-from mmf.store.log import table_bytes
+from mmf.store.records import table_bytes
 
 LABELS = pa.schema(
     [

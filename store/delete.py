@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmf.store import denied, index, layout, log
+from mmf.store import denied, index, layout, records
 from mmf.store import snapshot as snapshots
 from mmf.store.catalog import put_table
 from mmf.store.files import LOST, Files, read_sealed, sealed
@@ -40,7 +40,7 @@ def _purge(files: Files) -> None:
     arrays = (files.root / layout.GROUP).glob("*/")
     shards = [s.path for a in arrays for s in files.shards(a) if _is_stale(s.since)]
     for path in sorted((files.root / "log").glob("*.parquet")):
-        if any(gone(v) for v in log.read_record(path)["video_id"].to_pylist()):
+        if any(gone(v) for v in records.read_record(path)["video_id"].to_pylist()):
             shards += rewrite(files, path, lambda row: not gone(row["video_id"]))
     for file in sorted((files.root / index.FOLDER).glob("*")):  # a cache, and it names everything
         files.remove(file)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from mmf.store import head, index, layout, log
+from mmf.store import head, index, layout, log, records
 from mmf.store import snapshot as snapshots
 from mmf.store.files import Files, current
 from mmf.store.reader import FeatureStore
@@ -92,7 +92,7 @@ def _beaten(files: Files, pinned: set[str]) -> Iterator[Garbage]:
     for number, path in enumerate(committed.records):
         if number in standing or path.name in pinned:
             continue
-        ids = log.read_record(path)["video_id"].to_pylist()
+        ids = records.read_record(path)["video_id"].to_pylist()
         if not any(video in committed.denied for video in ids):  # hidden is not superseded
             yield _garbage(files, path, "holds nothing that stands")
 
@@ -114,23 +114,23 @@ def _garbage(files: Files, path: Path, why: str) -> Garbage:
 
 def _remove(files: Files, paths: list[Path]) -> None:
     arrays = {p.name for p in paths if p.is_dir()}
-    records = {p for p in paths if p.parent.name == "log"}
+    unwanted = {p for p in paths if p.parent.name == "log"}
     shards: list[Path] = []
     for record in sorted((files.root / "log").glob("*.parquet")):
-        if record in records:
+        if record in unwanted:
             shards += rewrite(files, record, lambda _: False)
-        elif arrays.intersection(log.read_record(record)["array"].to_pylist()):
+        elif arrays.intersection(records.read_record(record)["array"].to_pylist()):
             shards += rewrite(files, record, lambda row: row["array"] not in arrays)
     for path in paths:
         if path.is_dir():
             files.remove_folder(path)
         else:
             files.remove(path)
-    if records or arrays:
+    if unwanted or arrays:
         sweep(files, shards)
         head.prune(files, {n for p in (files.root / "log").glob("*.parquet") for n in _seen(p)})
         FeatureStore(files).index(only_if_due=True)
 
 
 def _seen(record: Path) -> list[str]:
-    return log.seen_by(log.read_record(record))
+    return records.seen_by(records.read_record(record))

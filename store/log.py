@@ -1,121 +1,26 @@
 """The commit log: which rows exist.
 
-A record is one small Parquet file with a row for each (feature, video) that a commit settled. A
-video is visible once: among the rows of one (array, video) done stands before skipped before
-failed, then more attempts before fewer, then the lowest key. So two jobs at once waste work and
-harm nothing, and the order in which records arrive does not matter.
+Each commit is a record (`mmf.store.records`). A video is visible once, whatever was committed of it
+(`mmf.store.standing`): so two jobs at once waste work and harm nothing.
 """
 
-import functools
-import json
 import os
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mmf import MmfError
 from mmf.store import denied, index
-from mmf.store.files import Files, digest
+from mmf.store.files import Files
+from mmf.store.records import SCHEMA, read_record, seen_by
+from mmf.store.standing import merge, resolve
 
-SCHEMA = pa.schema(
-    [
-        ("feature", pa.string()),
-        ("array", pa.string()),  # of the group; another recipe is another array
-        ("video_id", pa.string()),
-        ("status", pa.string()),  # done, skipped, failed
-        ("slot", pa.uint32()),  # where the rows begin …
-        ("start", pa.uint32()),  # … at this row of the slot
-        ("rows", pa.uint32()),
-        ("more_slots", pa.list_(pa.uint32())),  # where they do not fit one: each from its row 0 on
-        ("crc32c", pa.uint32()),  # of the stored rows
-        ("t0", pa.float64()),  # times are t0 + i dt where that gives them exactly …
-        ("dt", pa.float64()),
-        ("times", pa.list_(pa.float64())),  # … and stand here where it does not
-        ("reason", pa.string()),
-        ("stage", pa.string()),
-        ("message", pa.string()),
-        ("attempts", pa.uint16()),
-        ("path", pa.string()),
-        ("size_bytes", pa.uint64()),
-        ("duration", pa.float64()),
-        ("frames", pa.uint32()),
-        ("bad_packets", pa.uint32()),
-    ]
-)
-RANKED = ["done", "skipped", "failed"]  # what stands before what
-_MOST_NAMED = 64  # records that one names; the others wait for the next one
 UNCOVERED = 64  # records that are read in a moment
 End = tuple[int, int, int, int]  # see `last_end`
 _NO_END: End = (0, 0, 0, 0)
-_FEW = 100_000  # rows that are sorted in a moment
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shard:
-    """A sealed shard as its record names it."""
-
-    name: str  # of the file, below the group: "rgb/c.0.0"
-    size_bytes: int
-    crc32c: int  # of the whole file
-
-
-def write_record(
-    files: Files,
-    rows: Sequence[Mapping[str, Any]],
-    shards: Iterable[Shard],
-    seen: Iterable[str] = (),
-) -> Path:
-    """Commit `rows` (values of SCHEMA's columns): they exist once this returns.
-
-    `seen` are records that are there and that, as far as one knows, no other names.
-    """
-    named = {s.name: [s.size_bytes, s.crc32c] for s in shards}
-    schema = SCHEMA.with_metadata(
-        {
-            "mmf.shards": json.dumps(named),
-            "mmf.seen": json.dumps(sorted(seen)[:_MOST_NAMED]),
-        }
-    )
-    data = table_bytes(pa.Table.from_pylist(list(rows), schema=schema))
-    part = files.write_new(data)
-    target = files.root / "log" / f"{uuid.uuid4().hex}.{digest(data)}.parquet"
-    if not files.place(part, target):
-        raise MmfError(f"the commit {target.name!r} exists already.")  # a UUID twice
-    return target
-
-
-def table_bytes(table: pa.Table) -> bytes:
-    """The table as the bytes of a Parquet file."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    return sink.getvalue().to_pybytes()
-
-
-@functools.lru_cache(maxsize=1024)
-def read_record(path: Path) -> pa.Table:
-    """One record; MmfError where the file is damaged."""
-    try:
-        return pq.read_table(path, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise MmfError(f"the commit record {str(path)!r} cannot be read: {error}.") from error
-
-
-def shards_of(record: pa.Table) -> list[Shard]:
-    """The shards that a record names."""
-    named = json.loads(record.schema.metadata[b"mmf.shards"])
-    return [Shard(name=n, size_bytes=size, crc32c=crc) for n, (size, crc) in named.items()]
-
-
-def seen_by(record: pa.Table) -> list[str]:
-    """The records that a record names."""
-    return json.loads(record.schema.metadata.get(b"mmf.seen", b"[]"))
 
 
 class Log:
@@ -266,57 +171,6 @@ def last_end(rows: pa.Table) -> End:
         others = more[int(i)].as_py()
         found = max(found, (others[-1], 0, int(ends[i]), len(others)))
     return found
-
-
-def ranks(outcomes: pa.Table) -> np.ndarray:
-    """How good each outcome is, the lowest the best: its place in RANKED."""
-    return pc.index_in(outcomes["status"], pa.array(RANKED)).to_numpy(zero_copy_only=False)
-
-
-def resolve(table: pa.Table, records: Sequence[str]) -> pa.Table:
-    """Of the rows of one array, the one that stands for each video, in the order of the ids."""
-    key_rank = np.argsort(np.argsort(np.array(records or [""])))[table["record"].to_numpy()]
-    table = table.append_column("_rank", pa.array(ranks(table)))
-    table = table.append_column("_key", pa.array(key_rank))
-    order = [
-        ("video_id", "ascending"),
-        ("_rank", "ascending"),
-        ("attempts", "descending"),
-        ("_key", "ascending"),
-    ]
-    table = table.sort_by(order).drop_columns(["_rank", "_key"]).combine_chunks()
-    ids = table["video_id"]
-    if len(table) > 1:
-        first = np.ones(len(table), dtype=bool)
-        same = pc.equal(ids.slice(1), ids.slice(0, len(table) - 1))
-        first[1:] = ~same.to_numpy(zero_copy_only=False)
-        table = table.filter(pa.array(first))
-    return table.combine_chunks()
-
-
-def merge(old: pa.Table | None, fresh: pa.Table, records: Sequence[str]) -> pa.Table:
-    """Both resolved: one table of what stands; a few rows among many copy none of the many."""
-    if old is None or not len(old):
-        return fresh
-    if len(fresh) * 8 > len(old) or len(old) < _FEW:
-        return resolve(pa.concat_tables([old, fresh]), records)
-    places = pc.search_sorted(old["video_id"], fresh["video_id"]).to_numpy(zero_copy_only=False)
-    there = pc.take(old["video_id"], np.minimum(places, len(old) - 1))
-    found = pc.equal(there, fresh["video_id"]).to_numpy(zero_copy_only=False)
-    parts, at = [], 0
-    for i, (place, doubled) in enumerate(zip(places.tolist(), found.tolist(), strict=True)):
-        parts.append(old.slice(at, place - at))
-        both = [fresh.slice(i, 1), *([old.slice(place, 1)] if doubled else ())]
-        parts.append(min(both, key=lambda row: _standing(row, records)))
-        at = place + doubled
-    parts = [p for p in [*parts, old.slice(at)] if len(p)]
-    return pa.concat_tables(parts)
-
-
-def _standing(row: pa.Table, records: Sequence[str]) -> tuple[int, int, str]:
-    """The lowest stands."""
-    status, attempts, record = (row[c][0].as_py() for c in ("status", "attempts", "record"))
-    return RANKED.index(status), -attempts, records[record]
 
 
 def _light_schema() -> pa.Schema:

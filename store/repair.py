@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmf import MmfError
-from mmf.store import head, index, layout, log
+from mmf.store import head, index, layout, log, records
 from mmf.store import snapshot as snapshots
 from mmf.store.catalog import EMPTY, put_table
 from mmf.store.files import Files, digest, json_bytes, open_files, read_sealed, sealed
@@ -100,7 +100,7 @@ def _shard(files: Files, path: Path) -> Repaired | None:
     if files.has(path):
         files.set_aside(path, keep=True)
     for record in sorted((files.root / "log").glob("*.parquet")):
-        if shard in {s.name for s in log.shards_of(log.read_record(record))}:
+        if shard in {s.name for s in records.shards_of(records.read_record(record))}:
             lost = _lost(files, record, only_done=False)
             _keep_all_but(files, record, lost, damaged={shard})
             what = "what could be read was written again"
@@ -123,7 +123,7 @@ def _lost(files: Files, record: Path, *, only_done: bool) -> set[tuple[str, str]
     """(feature, video) of the rows of a record that cannot be read as they were committed."""
     return {
         (row["feature"], row["video_id"])
-        for row in log.read_record(record).to_pylist()
+        for row in records.read_record(record).to_pylist()
         if not (_whole(files, row) if row["status"] == "done" else not only_done)
     }
 

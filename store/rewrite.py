@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mmf.store import head, layout, log
+from mmf.store import head, layout, log, records
 from mmf.store import snapshot as snapshots
 from mmf.store.feature import FeatureSpec
 from mmf.store.files import Files
@@ -33,13 +33,13 @@ def rewrite(
     Shards with bytes of others are written anew without them, and shards named in `damaged` are
     too. Returns the shards in whose place others stand, for `sweep`.
     """
-    table = log.read_record(record)
+    table = records.read_record(record)
     rows = table.to_pylist()
     kept = [r for r in rows if keep(r)]
     dropped = [r for r in rows if not keep(r)]
     moved: dict[tuple[str, int], int] = {}  # (array, slot) → the slot in its place
     shards, old = [], []
-    for shard in log.shards_of(table):
+    for shard in records.shards_of(table):
         array, _, name = shard.name.partition("/")
         slot = int(name.split(".")[1])
         spec, geometry = layout.describe(files, array)
@@ -52,9 +52,9 @@ def rewrite(
         if extents:
             shards.append(_copy(files, old[-1], spec, geometry, extents))
             moved[array, slot] = int(shards[-1].name.partition("/")[2].split(".")[1])
-    target, seen = None, log.seen_by(table)
+    target, seen = None, records.seen_by(table)
     if kept:
-        target = log.write_record(files, [_moved(r, moved) for r in kept], shards, seen)
+        target = records.write_record(files, [_moved(r, moved) for r in kept], shards, seen)
     left = [target.name] if target else [n for n in seen if (files.root / "log" / n).exists()]
     head.note(files, newest=left, gone=[record.name])
     snapshots.rename_record(files, record.name, target.name if target else None)
@@ -76,7 +76,7 @@ def named_shards(files: Files) -> set[str]:
     return {
         shard.name
         for record in (files.root / "log").glob("*.parquet")
-        for shard in log.shards_of(log.read_record(record))
+        for shard in records.shards_of(records.read_record(record))
     }
 
 
@@ -113,7 +113,7 @@ def _copy(
     spec: FeatureSpec,
     geometry: layout.Geometry,
     extents: list[Extent],
-) -> log.Shard:
+) -> records.Shard:
     """A new shard with these rows of an old one, where they lay, and zeros between."""
     old, writer = files.open_shard(shard), SlotWriter(files.tmp, geometry, spec.row_bytes)
     for first, n in extents:
@@ -128,7 +128,7 @@ def _copy(
             writer.append(rows)
     slot = place(files, writer, shard.parent, spec)
     name = f"{shard.parent.name}/{layout.shard_name(slot, spec)}"
-    return log.Shard(name=name, size_bytes=writer.size_bytes, crc32c=writer.crc32c)
+    return records.Shard(name=name, size_bytes=writer.size_bytes, crc32c=writer.crc32c)
 
 
 def _moved(row: dict[str, Any], moved: Mapping[tuple[str, int], int]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class StoredFeature:
 
     @property
     def outcomes(self) -> pa.Table:
-        """What became of each video, ordered by id; columns of `mmf.store.log.SCHEMA`."""
+        """What became of each video, ordered by id; columns of `mmf.store.records.SCHEMA`."""
         self._index()
         return self._outcomes
 

@@ -10,7 +10,7 @@ import google_crc32c
 import numpy as np
 
 from mmf import MmfError
-from mmf.store import denied, head, layout, log
+from mmf.store import denied, head, layout, log, records
 from mmf.store import snapshot as snapshots
 from mmf.store.files import Files, current, digest, json_bytes, open_files, read_sealed
 from mmf.store.rows import Rows
@@ -83,7 +83,7 @@ def _missing(files: Files) -> Iterator[Problem]:
         newest = head.Head()
     for name in sorted(there):
         with suppress(MmfError):  # its digest tells already
-            named.update(log.seen_by(log.read_record(files.root / "log" / name)))
+            named.update(records.seen_by(records.read_record(files.root / "log" / name)))
     named.update(newest.records)
     named -= newest.gone
     for folder, last in newest.versions.items():
@@ -120,8 +120,8 @@ def _committed(files: Files) -> Iterator[Problem]:
     """Each record's shards, and then its rows, while the shards' bytes are at hand."""
     arrays: dict[str, Rows] = {}
     for record in sorted((files.root / "log").glob("*.parquet")):
-        table = log.read_record(record)
-        for shard in log.shards_of(table):
+        table = records.read_record(record)
+        for shard in records.shards_of(table):
             name = f"{layout.GROUP}/{shard.name}"
             if not files.has(files.root / name):
                 yield Problem(path=name, what=f"is missing; {record.name} names it")

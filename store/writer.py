@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmf.store import layout, log
+from mmf.store import layout, records, standing
 from mmf.store.feature import Media, Outcome, Track
 from mmf.store.rewrite import rewrite, sweep
 from mmf.store.slot import SlotWriter, place
@@ -121,7 +121,7 @@ class Writer:
         for row, writers in zip(self._rows, self._places, strict=True):
             row["slot"] = writers[0].slot if writers else 0
             row["more_slots"] = [w.slot for w in writers[1:]] or None
-        record = log.write_record(self._store.files, self._rows, shards, self._store.newest)
+        record = records.write_record(self._store.files, self._rows, shards, self._store.newest)
         touched, rows = self._into, self._rows
         self._clear()
         self._store.refresh()
@@ -146,8 +146,8 @@ class Writer:
         """Copy and commit, in the order of a hash, what one array has and another lacks."""
         ids = source.outcomes["video_id"]
         there = target.positions(ids)
-        standing = np.append(log.ranks(target.outcomes), len(log.RANKED))  # -1: not there
-        missing = np.flatnonzero(log.ranks(source.outcomes) < standing[there])
+        ranks = np.append(standing.ranks(target.outcomes), len(standing.RANKED))  # -1: not there
+        missing = np.flatnonzero(standing.ranks(source.outcomes) < ranks[there])
         keys = (layout.shuffled(seed, ids[int(i)].as_py()) for i in missing)
         order = np.argsort(np.fromiter(keys, np.uint64, len(missing)), kind="stable")
         for position in missing[order]:
@@ -224,11 +224,13 @@ class Writer:
     def _open(self, stored: "StoredFeature") -> SlotWriter:
         return SlotWriter(self._store.files.tmp, stored.geometry, stored.spec.row_bytes)
 
-    def _place(self, stored: "StoredFeature", writers: list[SlotWriter]) -> list[log.Shard]:
+    def _place(self, stored: "StoredFeature", writers: list[SlotWriter]) -> list[records.Shard]:
         """Give the slots of one feature their numbers."""
         shards = []
         for writer in writers:
             slot = place(self._store.files, writer, stored.folder, stored.spec)
             name = f"{stored.array}/{layout.shard_name(slot, stored.spec)}"
-            shards.append(log.Shard(name=name, size_bytes=writer.size_bytes, crc32c=writer.crc32c))
+            shards.append(
+                records.Shard(name=name, size_bytes=writer.size_bytes, crc32c=writer.crc32c)
+            )
         return shards

@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from mmf.store import FeatureSpec, FeatureStore, Outcome, Track, index, log
+from mmf.store import FeatureSpec, FeatureStore, Outcome, Track, index, log, standing
 from mmf.store.layout import Geometry
 from mmf.store.verify import verify
 
@@ -144,7 +145,12 @@ def test_commits_write_the_index_when_many_records_are_not_in_it(store, monkeypa
 
 def test_a_commit_does_not_resolve_what_was_there(store, monkeypatch):
     sizes = []
-    monkeypatch.setattr(log, "resolve", lambda t, n, f=log.resolve: sizes.append(len(t)) or f(t, n))
+
+    def resolve(table, names):
+        sizes.append(len(table))
+        return standing.resolve(table, names)
+
+    monkeypatch.setattr(log, "resolve", resolve)
     writer = store.writer()
     for i in range(20):
         writer.put("f", track(f"w{i}"))
@@ -161,18 +167,18 @@ def test_few_rows_among_many_are_merged_as_if_all_were_sorted(monkeypatch):
     def rows(n, numbers):
         table = {
             "video_id": [f"v{i:03}" for i in rng.integers(0, 400, n)],
-            "status": rng.choice(log.RANKED, n).tolist(),
+            "status": rng.choice(standing.RANKED, n).tolist(),
             "attempts": rng.integers(1, 3, n).tolist(),
             "record": rng.choice(numbers, n).tolist(),
         }
-        return log.pa.table(table)
+        return pa.table(table)
 
     for _ in range(20):
         old, fresh = rows(500, range(9)), rows(20, range(9, 12))
-        expected = log.resolve(log.pa.concat_tables([old, fresh]), records)
-        monkeypatch.setattr(log, "_FEW", 0)
-        old, fresh = (log.resolve(t, records) for t in (old, fresh))
-        assert log.merge(old, fresh, records).to_pylist() == expected.to_pylist()
+        expected = standing.resolve(pa.concat_tables([old, fresh]), records)
+        monkeypatch.setattr(standing, "_FEW", 0)
+        old, fresh = (standing.resolve(t, records) for t in (old, fresh))
+        assert standing.merge(old, fresh, records).to_pylist() == expected.to_pylist()
 
 
 def test_the_index_holds_the_ends_of_arrays_with_videos_longer_than_a_slot(store, monkeypatch):
