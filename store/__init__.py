@@ -3,7 +3,7 @@
 from mmf.store.batch import Batch
 from mmf.store.catalog import Item
 from mmf.store.feature import FeatureSpec, Media, Outcome, RecipeMismatch, Track
-from mmf.store.reader import FeatureStore
+from mmf.store.feature_store import FeatureStore
 
 __all__ = [
     "Batch",

@@ -14,7 +14,7 @@ from mmf.store.catalog import Item
 from mmf.store.items import Items
 
 if TYPE_CHECKING:
-    from mmf.store.reader import FeatureStore
+    from mmf.store.feature_store import FeatureStore
     from mmf.store.stored import StoredFeature
 
 MOST_THREADS = 64

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmf.store import head, layout
+from mmf.store.feature_store import FeatureStore
 from mmf.store.files import current
-from mmf.store.reader import FeatureStore
 
 
 @dataclass(frozen=True, kw_only=True)

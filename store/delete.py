@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from mmf.store import denied, index, layout, records
 from mmf.store import snapshot as snapshots
 from mmf.store.catalog import put_table
+from mmf.store.feature_store import FeatureStore
 from mmf.store.files import LOST, Files, read_sealed, sealed
-from mmf.store.reader import FeatureStore
 from mmf.store.rewrite import rewrite, sweep
 
 STALE_SECONDS = 3600.0  # what is older and unnamed was left by a kill

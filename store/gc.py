@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from mmf.store import head, index, layout, log, records
 from mmf.store import snapshot as snapshots
+from mmf.store.feature_store import FeatureStore
 from mmf.store.files import Files, current
-from mmf.store.reader import FeatureStore
 from mmf.store.rewrite import named_shards, rewrite, sweep
 
 GRACE_SECONDS = 7 * 86400.0

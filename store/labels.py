@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from mmf import MmfError
 from mmf.store.catalog import ItemKey
-from mmf.store.reader import FeatureStore
+from mmf.store.feature_store import FeatureStore
 
 KEYS = ("video_id", "id", "path", "video", "file", "filename", "stem", "name")
 LABELS = ("labels", "label", "class", "classes", "category")

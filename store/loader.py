@@ -18,7 +18,7 @@ from mmf.store.items import Items
 from mmf.store.order import WINDOW_BYTES, Order, Shuffle, order
 
 if TYPE_CHECKING:
-    from mmf.store.reader import FeatureStore
+    from mmf.store.feature_store import FeatureStore
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

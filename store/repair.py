@@ -19,8 +19,8 @@ from mmf import MmfError
 from mmf.store import head, index, layout, log, records
 from mmf.store import snapshot as snapshots
 from mmf.store.catalog import EMPTY, put_table
+from mmf.store.feature_store import FeatureStore
 from mmf.store.files import Files, digest, json_bytes, open_files, read_sealed, sealed
-from mmf.store.reader import FeatureStore
 from mmf.store.rewrite import rewrite, sweep
 from mmf.store.rows import Rows
 from mmf.store.verify import Problem, verify

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from mmf import MmfError, unknown
-from mmf.store.reader import FeatureStore
+from mmf.store.feature_store import FeatureStore
 
 NAMES = ("train", "val", "test")
 

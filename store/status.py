@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from mmf.store import layout
-from mmf.store.reader import FeatureStore
+from mmf.store.feature_store import FeatureStore
 
 
 def describe(store: FeatureStore) -> dict[str, Any]:

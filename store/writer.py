@@ -16,7 +16,7 @@ from mmf.store.rewrite import rewrite, sweep
 from mmf.store.slot import SlotWriter, place
 
 if TYPE_CHECKING:
-    from mmf.store.reader import FeatureStore
+    from mmf.store.feature_store import FeatureStore
     from mmf.store.stored import StoredFeature
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from mmf.store.exchange.output import chosen, finished, stored_track, videos_with_rows
-from mmf.store.reader import FeatureStore
+from mmf.store.feature_store import FeatureStore
 
 Layout = Literal["videos", "concatenated"]
 TIMES = ".times"  # no feature's name has a dot

@@ -18,7 +18,7 @@ from mmf import MmfError
 from mmf.store.exchange.hdf5 import TIMES
 from mmf.store.exchange.hdf5_check import MAX_VIDEO_BYTES, check
 from mmf.store.feature import FeatureSpec, Track
-from mmf.store.reader import FeatureStore
+from mmf.store.feature_store import FeatureStore
 
 logger = logging.getLogger(__name__)
 

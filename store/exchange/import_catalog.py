@@ -18,7 +18,7 @@ from mmf import MmfError
 from mmf.store.catalog import LABELS, SPLITS
 from mmf.store.exchange.shards import SPLIT_OF, partition
 from mmf.store.exchange.youtube8m import Video
-from mmf.store.reader import FeatureStore
+from mmf.store.feature_store import FeatureStore
 
 FLUSH_SECONDS = 60.0
 SEGMENTS = "segments"  # the label set of intervals

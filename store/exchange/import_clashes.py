@@ -12,7 +12,7 @@ from mmf import MmfError
 from mmf.store.exchange import youtube8m
 from mmf.store.exchange.import_file import FileImporter
 from mmf.store.exchange.tfrecord import read_records
-from mmf.store.reader import FeatureStore
+from mmf.store.feature_store import FeatureStore
 
 
 def settle(

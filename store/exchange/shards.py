@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from mmf import MmfError
 from mmf.store.catalog import SPLITS
-from mmf.store.reader import FeatureStore
+from mmf.store.feature_store import FeatureStore
 
 SPLIT_OF = {"train": "train", "validate": "val", "test": "test"}  # partition → split
 

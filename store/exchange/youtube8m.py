@@ -17,7 +17,7 @@ import numpy as np
 from mmf import MmfError
 from mmf.store.exchange import example as wire
 from mmf.store.feature import FeatureSpec, Track
-from mmf.store.reader import FeatureStore
+from mmf.store.feature_store import FeatureStore
 
 RECIPE = {"backbone": "youtube8m"}
 ID_KEYS = ("id", "video_id", "example/id", "clip/media_id", "clip/data_path")

@@ -20,7 +20,7 @@ from mmf.store.exchange.import_catalog import SEGMENTS
 from mmf.store.exchange.output import finished, stored_track
 from mmf.store.exchange.tfrecord import write_record
 from mmf.store.feature import FeatureSpec, Track
-from mmf.store.reader import FeatureStore
+from mmf.store.feature_store import FeatureStore
 
 VIDEOS_PER_FILE = 1024
 

@@ -21,7 +21,7 @@ from mmf.store.exchange.import_catalog import ImportCatalog, class_names
 from mmf.store.exchange.import_clashes import settle
 from mmf.store.exchange.import_failures import mark_failures
 from mmf.store.exchange.import_file import FileResult
-from mmf.store.reader import FeatureStore
+from mmf.store.feature_store import FeatureStore
 
 logger = logging.getLogger(__name__)
 

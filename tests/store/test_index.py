@@ -185,7 +185,7 @@ def test_the_index_holds_the_ends_of_arrays_with_videos_longer_than_a_slot(store
     monkeypatch.setattr("mmf.store.layout.CHUNK_BYTES", 16)
     long = FeatureSpec(name="l", modality="text", shape=(16,), dtype="uint8")
     monkeypatch.setattr(
-        "mmf.store.reader.layout.Geometry.of",
+        "mmf.store.feature_store.layout.Geometry.of",
         lambda spec: Geometry(rows_per_chunk=1, chunks_per_slot=4),
     )
     store.add(long, [track("a", 3, spec=long), track("b", 10, spec=long), track("c", 2, spec=long)])

@@ -1,6 +1,7 @@
 """The store as a user meets it: what it refuses, what it keeps, what it gives back."""
 
 import doctest
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ import xarray
 import zarr
 
 from mmf import MmfError, UnknownName
-from mmf.store import FeatureSpec, FeatureStore, Item, Outcome, RecipeMismatch, Track, reader
+from mmf.store import FeatureSpec, FeatureStore, Item, Outcome, RecipeMismatch, Track
 
 TEXT = FeatureSpec(name="text", modality="text", shape=(3,), dtype="float32", recipe={"fps": 1})
 
@@ -219,9 +220,9 @@ def test_the_content_hash_depends_on_content_and_not_on_commits(tmp_path):
 
 
 def test_the_docstring_of_the_store_is_true(tmp_path):
-    names = {**vars(reader), "tmp": tmp_path}
+    names = {**vars(sys.modules[FeatureStore.__module__]), "tmp": tmp_path}
     failed = doctest.run_docstring_examples
-    tests = doctest.DocTestFinder().find(reader.FeatureStore, "FeatureStore", globs=names)
+    tests = doctest.DocTestFinder().find(FeatureStore, "FeatureStore", globs=names)
     runner = doctest.DocTestRunner()
     assert failed is not None
     assert sum(len(t.examples) for t in tests) > 2

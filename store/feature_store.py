@@ -1,7 +1,6 @@
 """The feature store as a user sees it."""
 
 import errno
-import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,15 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmf import MmfError, unknown
-from mmf.store import head, layout
+from mmf import MmfError
+from mmf.store import head, layout, overview
 from mmf.store import snapshot as snapshots
 from mmf.store.batch import Batch, Reading, fill
 from mmf.store.buffers import Buffers
 from mmf.store.catalog import Catalog, Item, ItemKey
 from mmf.store.denied import Denied
-from mmf.store.feature import FeatureSpec, RecipeMismatch, Track, differing_field
-from mmf.store.files import Files, current, open_files
+from mmf.store.feature import FeatureSpec, Track
+from mmf.store.features import Features
+from mmf.store.files import Files, open_files
 from mmf.store.items import Items
 from mmf.store.loader import Loader
 from mmf.store.log import Log
@@ -50,9 +50,7 @@ class FeatureStore:
         self._snapshot = snapshot
         self.catalog = Catalog(self.files, pinned=self._pinned and self._pinned["catalog"])
         self._log = Log(self.files, only=self._pinned and self._pinned["records"])
-        self._stored: dict[str, StoredFeature] = {}
-        self._values: dict[str, dict[str, Any]] = {}  # of each feature, the version that stands
-        self._load_features()
+        self._features = Features(self.files, self._log, self._pinned and self._pinned["features"])
 
     @classmethod
     def create(cls, path: str | Path | Files) -> "FeatureStore":
@@ -68,7 +66,7 @@ class FeatureStore:
         """Show what others have committed since."""
         self.files.sync()
         self._log.refresh()
-        self._load_features()
+        self._features.load()
 
     def index(self, *, only_if_due: bool = False) -> None:
         """Gather the log in one file, so that opening the store stays a matter of a moment.
@@ -85,13 +83,11 @@ class FeatureStore:
     @property
     def features(self) -> dict[str, FeatureSpec]:
         """Spec of every feature, by name."""
-        return {name: stored.spec for name, stored in self._stored.items()}
+        return {name: stored.spec for name, stored in self._features.items()}
 
     def stored(self, feature: str) -> StoredFeature:
         """Where and how the feature lies; UnknownName if there is none."""
-        if feature not in self._stored:
-            raise unknown("feature", feature, self._stored)
-        return self._stored[feature]
+        return self._features[feature]
 
     def create_feature(self, spec: FeatureSpec, *, replace: bool = False) -> FeatureSpec:
         """Make a feature, or take the one that is there if its recipe is the same.
@@ -100,68 +96,21 @@ class FeatureStore:
         on disk, seen by no one. Raises RecipeMismatch, which names the differing field.
         """
         self._refuse_if_pinned()
-        folder = self.path / "features" / spec.name
-        number, value = current(folder)
-        if value is not None and not replace:
-            old = FeatureSpec.from_json(value["spec"])
-            self._refuse_another_recipe(old, spec)
-            self._warn_of_another_environment(old, spec)
-            self._load_features()
-            self.stored(spec.name).grow()  # a kill may have come between a record and this
-            self.writer().absorb(spec.name)  # … or between a compaction and its end
-            return old
-        geometry = layout.Geometry.of(spec)
-        if number:
-            array = layout.new_array(self.files, spec.name, spec, geometry)
-        else:
-            array = spec.name
-            home = self.path / layout.GROUP / array
-            home.mkdir(exist_ok=True)
-            # one that is there was left by a kill, or is another writer's: it holds no rows yet
-            self.files.put(home / "zarr.json", layout.array_json(spec, geometry, 0))
-        value = {"spec": spec.to_json(), "array": array, "geometry": vars(geometry)}
-        if not self.files.publish(folder, value, after=number):
-            return self.create_feature(spec)  # another writer was first: the same recipe?
-        head.note(self.files)
-        self.refresh()
-        return spec
-
-    def _refuse_another_recipe(self, old: FeatureSpec, new: FeatureSpec) -> None:
-        if old.fingerprint != new.fingerprint:
-            raise RecipeMismatch(
-                f"store {self.files.name!r} holds feature {new.name!r} made otherwise: "
-                f"{differing_field(old.identity, new.identity)}. "
-                "Choose another --name, or pass --replace to begin it anew."
-            )
-
-    def _warn_of_another_environment(self, old: FeatureSpec, new: FeatureSpec) -> None:
-        if new.environment and (field := differing_field(old.environment, new.environment)):
-            logger.warning("feature %r was begun in another environment: %s.", new.name, field)
-
-    def _load_features(self) -> None:
-        for name, value in self._versions():
-            known = self._stored.get(name)
-            if known is None or known.array != value["array"]:
-                self._stored[name] = StoredFeature(self.files, self._log, value)
-            self._values[name] = value
-
-    def _versions(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        if self._pinned is not None:
-            yield from self._pinned["features"].items()
-            return
-        for folder in sorted((self.path / "features").iterdir()):
-            _, value = current(folder)
-            if value is not None:
-                yield folder.name, value
+        if self._features.create(spec, replace=replace):
+            head.note(self.files)
+            self.refresh()
+            return spec
+        self.stored(spec.name).grow()  # a kill may have come between a record and this
+        self.writer().absorb(spec.name)  # … or between a compaction and its end
+        return self.stored(spec.name).spec
 
     def before(self, feature: str) -> list[str]:
         """The arrays that compaction has put the feature's own in the place of, and gc has left."""
-        arrays = self._values[feature].get("before", ())
-        return [a for a in arrays if (self.path / layout.GROUP / a).is_dir()]
+        return self._features.before(feature)
 
     def array_of(self, feature: str, array: str) -> StoredFeature:
         """A feature as it lies in another array than its own."""
-        return StoredFeature(self.files, self._log, {**self._values[feature], "array": array})
+        return self._features.in_array(feature, array)
 
     def _refuse_if_pinned(self) -> None:
         if self._snapshot:
@@ -253,39 +202,11 @@ class FeatureStore:
 
         Labels and splits are those called "default", labels of whole videos only.
         """
-        table, splits = self.catalog.videos(), self.catalog.splits("default")
-        labels = self._whole_labels()
-        ids = {*table["video_id"].to_pylist(), *splits, *labels}
-        states = {f: self.state(f) for f in self.features}
-        known = sorted(ids.union(*states.values()))
-        columns: dict[str, Mapping] = {"split": splits, "labels": labels, **states}
-        rows = pa.table({"video_id": pa.array(known, pa.string())})
-        for name, of in columns.items():
-            kind = pa.list_(pa.string()) if name == "labels" else pa.string()
-            rows = rows.append_column(name, pa.array([of.get(v) for v in known], kind))
-        at = pc.index_in(rows["video_id"], table["video_id"])
-        for name in table.column_names:
-            if name not in rows.column_names:
-                rows = rows.append_column(name, pc.take(table[name], at))
-        return rows
-
-    def _whole_labels(self) -> dict[str, list[str]]:
-        if "default" not in self.label_sets:
-            return {}
-        classes = self.classes()
-        whole = (i for i in self.items() if i.start is None)
-        return {i.video_id: [classes[c] for c in i.labels] for i in whole}
+        return overview.videos(self)
 
     def failures(self) -> pa.Table:
         """Videos that could not be used: video_id, feature, reason, stage, message, attempts."""
-        names = ["video_id", "feature", "reason", "stage", "message", "attempts"]
-        parts = [self.stored(f).outcomes for f in sorted(self.features)]
-        parts = [p.filter(pc.equal(p["status"], "failed")).select(names) for p in parts]
-        return (
-            pa.concat_tables(parts)
-            if parts
-            else pa.table({n: pa.array([], pa.string()) for n in names})
-        )
+        return overview.failures(self)
 
     def items(
         self,
@@ -422,7 +343,7 @@ class FeatureStore:
             return self._snapshot
         visible = {
             "records": sorted(p.name for p in self._log.records),
-            "features": self._values,
+            "features": self._features.versions,
             "catalog": self.catalog.state(),
         }
         try:
@@ -435,12 +356,4 @@ class FeatureStore:
 
     def content_hash(self) -> str:
         """A hash of the visible rows and outcomes, whatever commits they came in."""
-        total = hashlib.sha256()
-        for name in sorted(self.features):
-            feature = self.stored(name)
-            total.update(f"{name}\0{feature.spec.fingerprint}\n".encode())
-            for position, row in enumerate(feature.outcomes.to_pylist()):
-                times = feature.times(position) if row["rows"] else np.empty(0)
-                fields = [row[c] for c in ("video_id", "status", "reason", "rows", "crc32c")]
-                total.update(f"{fields!r}{hashlib.sha256(times.tobytes()).hexdigest()}\n".encode())
-        return total.hexdigest()
+        return overview.content_hash(self)

@@ -1,0 +1,63 @@
+"""What there is in a store, as tables, and as one hash."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from mmf.store.feature_store import FeatureStore
+
+_FAILURE = ["video_id", "feature", "reason", "stage", "message", "attempts"]
+
+
+def videos(store: "FeatureStore") -> pa.Table:
+    """Every video: id, split, labels, status per feature, the columns of its manifest."""
+    table, splits = store.catalog.videos(), store.catalog.splits("default")
+    labels = _whole_labels(store)
+    ids = {*table["video_id"].to_pylist(), *splits, *labels}
+    states = {f: store.state(f) for f in store.features}
+    known = sorted(ids.union(*states.values()))
+    columns: dict[str, Mapping] = {"split": splits, "labels": labels, **states}
+    rows = pa.table({"video_id": pa.array(known, pa.string())})
+    for name, of in columns.items():
+        kind = pa.list_(pa.string()) if name == "labels" else pa.string()
+        rows = rows.append_column(name, pa.array([of.get(v) for v in known], kind))
+    at = pc.index_in(rows["video_id"], table["video_id"])
+    for name in table.column_names:
+        if name not in rows.column_names:
+            rows = rows.append_column(name, pc.take(table[name], at))
+    return rows
+
+
+def _whole_labels(store: "FeatureStore") -> dict[str, list[str]]:
+    if "default" not in store.label_sets:
+        return {}
+    classes = store.classes()
+    whole = (i for i in store.items() if i.start is None)
+    return {i.video_id: [classes[c] for c in i.labels] for i in whole}
+
+
+def failures(store: "FeatureStore") -> pa.Table:
+    """Videos that could not be used: video_id, feature, reason, stage, message, attempts."""
+    parts = [store.stored(f).outcomes for f in sorted(store.features)]
+    parts = [p.filter(pc.equal(p["status"], "failed")).select(_FAILURE) for p in parts]
+    if not parts:
+        return pa.table({n: pa.array([], pa.string()) for n in _FAILURE})
+    return pa.concat_tables(parts)
+
+
+def content_hash(store: "FeatureStore") -> str:
+    """A hash of the visible rows and outcomes, whatever commits they came in."""
+    total = hashlib.sha256()
+    for name in sorted(store.features):
+        feature = store.stored(name)
+        total.update(f"{name}\0{feature.spec.fingerprint}\n".encode())
+        for position, row in enumerate(feature.outcomes.to_pylist()):
+            times = feature.times(position) if row["rows"] else np.empty(0)
+            fields = [row[c] for c in ("video_id", "status", "reason", "rows", "crc32c")]
+            total.update(f"{fields!r}{hashlib.sha256(times.tobytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
