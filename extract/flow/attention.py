@@ -36,8 +36,8 @@ def attend(
             if mask is not None:
                 at = n % len(mask)
                 scores += mask[at : at + together, row : row + rows]
-            prob = torch.softmax(scores, dim=-1)
-            out[n : n + together, row : row + rows] = torch.bmm(prob, values)
+            prob = torch.softmax(scores, dim=-1, out=scores)
+            torch.bmm(prob, values, out=out[n : n + together, row : row + rows])
     return out
 
 

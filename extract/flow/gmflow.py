@@ -18,6 +18,7 @@ from mmf.extract.backbones.checkpoint import Source, load
 from mmf.extract.flow.contract import Flow, FlowSetup
 from mmf.extract.flow.fitting import Fit, exact_convolutions
 from mmf.extract.flow.gmflow_network import PUBLISHED, GMFlowNetwork
+from mmf.extract.flow.side_by_side import side_by_side
 from mmf.extract.matmul import fast_matmul, onednn_is_exact
 
 _ZOO = "https://s3.eu-central-1.amazonaws.com/avg-projects/unimatch/pretrained"
@@ -65,22 +66,28 @@ class GMFlow(Flow):
         self._network = cast(GMFlowNetwork, loaded.network.to(self._device))
         self._network.fold()
 
-    @torch.inference_mode()
     def pairs(self, pairs: UInt8[np.ndarray, "B 2 h w 3"]) -> Float32[np.ndarray, "B h w 2"]:
         """Pairs of RGB frames → (x, y) in pixels per frame."""
+        with fast_matmul(), exact_convolutions():
+            if self._device.type == "cpu":
+                return side_by_side(self._flows, pairs)
+            return self._flows(pairs)
+
+    @torch.inference_mode()
+    def _flows(self, pairs: UInt8[np.ndarray, "B 2 h w 3"]) -> Float32[np.ndarray, "B h w 2"]:
         fit = self._fitted(*pairs.shape[2:4])
         flows = np.empty((len(pairs), *pairs.shape[2:4], 2), np.float32)
         chain: list[_Encoded] = []
-        with fast_matmul(), exact_convolutions():
-            for start in range(0, len(pairs), self._batch):
-                part = pairs[start : start + self._batch]
-                chain, begins = self._encode(part, chain[-1:], fit)
-                begins += begins[-1:] * (self._batch - len(part))  # one shape, whatever is left
-                flow = self._network.flow(_stack(chain, begins), _stack(chain, begins, after=1))
-                made = fit.flow(flow)[: len(part)].permute(0, 2, 3, 1)
-                flows[start : start + len(part)] = made.cpu().numpy()
+        for start in range(0, len(pairs), self._batch):
+            part = pairs[start : start + self._batch]
+            chain, begins = self._encode(part, chain[-1:], fit)
+            begins += begins[-1:] * (self._batch - len(part))  # one shape, whatever is left
+            flow = self._network.flow(_stack(chain, begins), _stack(chain, begins, after=1))
+            made = fit.flow(flow)[: len(part)].permute(0, 2, 3, 1)
+            flows[start : start + len(part)] = made.cpu().numpy()
         return flows
 
+    @torch.inference_mode()
     def flops(self, height: int, width: int) -> float:
         """Floating point operations of one pair whose first frame is encoded already."""
         from torch.utils.flop_counter import FlopCounterMode

@@ -13,6 +13,7 @@ propagation does not; positions are counted within each window.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -55,6 +56,18 @@ def _normal(x: Float[Tensor, "B D h w"]) -> Float[Tensor, "B D h w"]:
     return functional.group_norm(x, x.shape[1])
 
 
+class _Pointwise(nn.Conv2d):
+    """A 1 × 1 convolution as one product: torch takes a slow path for small pictures."""
+
+    def __init__(self, given: int, width: int):
+        super().__init__(given, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        product = torch.matmul(self.weight.flatten(1), x.flatten(2))
+        bias = cast(Tensor, self.bias)[:, None]
+        return (product + bias).view(len(x), -1, *x.shape[2:])
+
+
 class _Residual(nn.Module):
     def __init__(self, given: int, width: int, stride: int):
         super().__init__()
@@ -92,7 +105,7 @@ class _Encoder(nn.Module):
         self.layer2 = nn.Sequential(_Residual(64, 96, 2), _Residual(96, 96, 1))
         last = 2 if scales == 1 else 1
         self.layer3 = nn.Sequential(_Residual(96, WIDTH, last), _Residual(WIDTH, WIDTH, 1))
-        self.conv2 = nn.Conv2d(WIDTH, WIDTH, 1)
+        self.conv2 = _Pointwise(WIDTH, WIDTH)
         self.trident_conv = _Trident() if scales > 1 else None
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -127,11 +140,11 @@ class GMFlowNetwork(nn.Module):
         self.transformer = FeatureTransformer()
         self.feature_flow_attn = _Propagation()
         if published.steps:
-            self.refine_proj = nn.Conv2d(WIDTH, 2 * WIDTH, 1)
+            self.refine_proj = _Pointwise(WIDTH, 2 * WIDTH)
             self.refine = Refinement(taps=(2 * RADIUS + 1) ** 2, factor=factor)
         else:
             self.upsampler = nn.Sequential(
-                nn.Conv2d(2 + WIDTH, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, factor**2 * 9, 1)
+                nn.Conv2d(2 + WIDTH, 256, 3, padding=1), nn.ReLU(), _Pointwise(256, factor**2 * 9)
             )
 
     def fold(self) -> None:

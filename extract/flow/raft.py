@@ -16,6 +16,7 @@ from torch import Tensor
 from mmf.extract.backbones.checkpoint import load, torchvision_source
 from mmf.extract.flow.contract import Flow, FlowSetup
 from mmf.extract.flow.fitting import Fit, exact_convolutions
+from mmf.extract.flow.side_by_side import side_by_side
 from mmf.extract.matmul import fast_matmul, onednn_is_exact
 
 _EDITIONS = {"large": "C_T_SKHT_V2", "small": "C_T_V2"}
@@ -45,14 +46,20 @@ class Raft(Flow):
         self._how = setup.fit
         self._network = loaded.network.to(self._device)
 
-    @torch.inference_mode()
     def pairs(self, pairs: UInt8[np.ndarray, "B 2 h w 3"]) -> Float32[np.ndarray, "B h w 2"]:
         """Pairs of RGB frames → (x, y) in pixels per frame."""
-        fit = self._fitted(*pairs.shape[2:4])
         with fast_matmul(), exact_convolutions():
-            flows = [fit.flow(self._flow(pair, fit)) for pair in pairs]
+            if self._device.type == "cpu":
+                return side_by_side(self._flows, pairs)
+            return self._flows(pairs)
+
+    @torch.inference_mode()
+    def _flows(self, pairs: UInt8[np.ndarray, "B 2 h w 3"]) -> Float32[np.ndarray, "B h w 2"]:
+        fit = self._fitted(*pairs.shape[2:4])
+        flows = [fit.flow(self._flow(pair, fit)) for pair in pairs]
         return np.stack([flow[0].permute(1, 2, 0).cpu().numpy() for flow in flows])
 
+    @torch.inference_mode()
     def flops(self, height: int, width: int) -> float:
         """Floating point operations of one pair."""
         from torch.utils.flop_counter import FlopCounterMode

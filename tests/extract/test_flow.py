@@ -153,6 +153,7 @@ def test_each_frame_of_a_video_is_encoded_once_and_gives_the_same_bits(batch, mo
     flow = opened("gmflow")
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (4, 32, 32, 3), np.uint8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # else each thread has a run
     seen = 0
     encode_frames = GMFlowNetwork.encode
 
@@ -168,6 +169,23 @@ def test_each_frame_of_a_video_is_encoded_once_and_gives_the_same_bits(batch, mo
     assert np.array_equal(together, np.stack(alone))
     mixed = flow.pairs(frames[[[2, 3], [0, 1]]])  # no chain
     assert np.array_equal(mixed, np.stack([alone[2], alone[0]]))
+
+
+def test_the_number_of_threads_changes_no_bit():
+    flow = opened("gmflow")
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (4, 32, 32, 3), np.uint8)
+    before = torch.get_num_threads()
+    made = []
+    try:
+        for threads in (1, 2, 5):  # more than pairs
+            torch.set_num_threads(threads)
+            made.append(flow.sequence(frames))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(made[0], made[1])
+    assert np.array_equal(made[0], made[2])
 
 
 def test_attention_in_pieces_is_attention(monkeypatch):
