@@ -4,15 +4,17 @@ Extraction never fetches: a job on a cluster finds its weights where `fetch` put
 is missing before it begins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 from mmf import MmfError
 from mmf.extract.backbones import backbone_class
 from mmf.extract.backbones.extra import library
 from mmf.extract.backbones.tokens import FILES
+from mmf.extract.flow import FLOWS
 from mmf.extract.recipe import FeatureRequest
 from mmf.store import FeatureStore
 from mmf.store.weights import (
@@ -48,18 +50,24 @@ class Needed:
 
 def needed_weights(requests: Sequence[FeatureRequest]) -> list[Needed]:
     """The weights of every feature that needs a file; random ones and formulas need none."""
-    found = []
-    for request in requests:
-        chosen = backbone_class(request.backbone, request.modality)
-        if not chosen.has_weights or request.weights.startswith("random:"):
-            continue
-        location: str | None = request.weights
-        if location == "pretrained":
-            location = chosen.published(request.backbone)
-        if location is None:
-            raise none_published(request.backbone)
-        found.append(_needed(request, location))
-    return found
+    return [
+        _needed(request, name, weights, found.published(name))
+        for request in requests
+        for name, weights, found in _networks(request)
+        if not weights.startswith("random:")
+    ]
+
+
+def _networks(request: FeatureRequest) -> Iterator[tuple[str, str, Any]]:
+    """The networks of a feature, with the weights asked for and the class of each."""
+    found = backbone_class(request.backbone, request.modality)
+    if found.has_weights:
+        yield request.backbone, request.weights, found
+    options = {**found.options, **request.own_options}
+    if "flow" in options:
+        flow = FLOWS.load(options["flow"])
+        if flow.has_weights:
+            yield options["flow"], options["flow_weights"], flow
 
 
 def stored_weights(store: FeatureStore) -> list[Needed]:
@@ -81,15 +89,14 @@ def stored_weights(store: FeatureStore) -> list[Needed]:
     return found
 
 
-def _needed(request: FeatureRequest, location: str) -> Needed:
-    asked = Needed(
-        feature=request.name,
-        backbone=request.backbone,
-        location=location,
-        path=place(location),
-        sha256=None,
+def _needed(request: FeatureRequest, name: str, weights: str, published: str | None) -> Needed:
+    location = published if weights == "pretrained" else weights
+    if location is None:
+        raise none_published(name)
+    path = place(location)
+    return _looked(
+        Needed(feature=request.name, backbone=name, location=location, path=path, sha256=None)
     )
-    return _looked(asked)
 
 
 def _looked(asked: Needed) -> Needed:
@@ -139,5 +146,5 @@ def _fetch_hub(location: str) -> Path:
     if where.file:
         return Path(hub.hf_hub_download(where.repo, where.file, revision=where.revision))
     names = hub.HfApi().list_repo_files(where.repo, revision=where.revision)
-    wanted = [CONFIG, *tensor_files(names), *FILES]
+    wanted = [CONFIG, "generation_config.json", *tensor_files(names), *FILES]
     return Path(hub.snapshot_download(where.repo, revision=where.revision, allow_patterns=wanted))

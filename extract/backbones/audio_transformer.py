@@ -49,7 +49,7 @@ class AudioTransformer(TransformerBackbone):
     default_signal: ClassVar[Signal] = Waves()
 
     def __init__(self, setup: Setup):
-        loaded = load_transformer(self.entry(setup.name).network, setup)
+        loaded = load_transformer(self.entry(setup.name).network, setup.weights, name=setup.name)
         self._config: Any = loaded.network.config
         super().__init__(setup, loaded, Trunk(loaded.network, self._wanted))
 

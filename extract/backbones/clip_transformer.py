@@ -53,7 +53,7 @@ class VideoTransformer(TransformerBackbone):
     def __init__(self, setup: Setup):
         self._video: Video = self.entry(setup.name)
         self._pool = pool_of(setup)
-        loaded = load_transformer(self._video.network, setup)
+        loaded = load_transformer(self._video.network, setup.weights, name=setup.name)
         config: Any = loaded.network.config
         frames, side = setup.signal.row_shape[0], setup.signal.row_shape[1] // config.patch_size
         self._patches = (frames // 2, side, side)

@@ -113,7 +113,7 @@ class ImageTransformer(TransformerBackbone):
     def __init__(self, setup: Setup):
         self._image: Image = self.entry(setup.name)
         self._pool = pool_of(setup)
-        loaded = load_transformer(self._image.network, setup)
+        loaded = load_transformer(self._image.network, setup.weights, name=setup.name)
         config: Any = loaded.network.config
         side = setup.signal.row_shape[0] // config.patch_size
         self._patches = (side, side)

@@ -71,7 +71,7 @@ class TextTransformer(TransformerBackbone):
 
     def _load(self, setup: Setup) -> Loaded:
         if self._pool != "tokens" or seed_of(setup.weights) is not None:
-            return load_transformer(self._text.network, setup)
+            return load_transformer(self._text.network, setup.weights, name=setup.name)
         found = find(setup.weights, self._text.network.location, name=setup.name)
         path = str(found.path.absolute())
         return Loaded(network=nn.Identity(), identity=f"sha256:{found.sha256}", path=path)
@@ -197,4 +197,4 @@ class HuggingFace(TextTransformer):
             config=config.to_dict(),
             build={"add_pooling_layer": False} if pools else {},
         )
-        return load_transformer(network, setup)
+        return load_transformer(network, setup.weights, name=setup.name)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from mmf import MmfError
 from mmf.extract.backbones.checkpoint import Loaded, find, read_tensors, seed_of, unfit
-from mmf.extract.backbones.contract import Setup
 from mmf.extract.backbones.extra import library
 from mmf.extract.backbones.network import NetworkBackbone
 from mmf.extract.signals import Signal
@@ -46,24 +45,24 @@ class Known:
     signal: Signal
 
 
-def load_transformer(published: Published, setup: Setup) -> Loaded:
-    """The network with the weights that `setup` asks for, in fp32 on the CPU; it has its `config`.
+def load_transformer(published: Published, weights: str, *, name: str) -> Loaded:
+    """The network with `weights`, in fp32 on the CPU; it has its `config`.
 
     Raises MmfError where they cannot be had or a tensor of the network is missing among them;
     what the files hold beside it (other heads, a text tower) is left out.
     """
     model = getattr(library("transformers"), published.model)
-    if (seed := seed_of(setup.weights)) is not None:
+    if (seed := seed_of(weights)) is not None:
         config = random_config(model, published)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = model(config, **published.build)
         return Loaded(network=network.eval(), identity=f"random:{seed}", path=None)
-    found = find(setup.weights, published.location, name=setup.name)
+    found = find(weights, published.location, name=name)
     config = model.config_class(**published.config)
     if found.config:
         config = read_config(model.config_class, found.path)
-    where = f"{str(found.path)!r} for {setup.name!r}"
+    where = f"{str(found.path)!r} for {name!r}"
     network = _filled(model, config, read_tensors(found), published.build, where)
     path = str(found.path.absolute())
     return Loaded(network=network, identity=f"sha256:{found.sha256}", path=path)

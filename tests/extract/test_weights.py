@@ -162,6 +162,15 @@ def test_needed_weights_are_listed_with_what_is_there(caches):
     assert there.size_bytes > 40e6
 
 
+def test_a_flow_that_is_a_network_needs_its_own_weights():
+    request = parse_feature("f=flow:resnet18,flow=gmflow,weights=random:0")
+    (needed,) = needed_weights([request])
+    assert needed.backbone == "gmflow"
+    assert needed.location.startswith("https://")
+    assert len(needed_weights([parse_feature("f=flow:resnet18,flow=raft")])) == 2
+    assert needed_weights([parse_feature("f=flow:hof")]) == []
+
+
 # fetching
 
 
