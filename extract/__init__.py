@@ -12,13 +12,8 @@ if TYPE_CHECKING:
     from mmf.extract.job import JobOptions, extract
     from mmf.extract.manifest import Input, Manifest, read_manifest
     from mmf.extract.pipeline import VideoEnded
-    from mmf.extract.recipe import (
-        PRESETS,
-        FeatureRequest,
-        parse_feature,
-        preset,
-        request_from_spec,
-    )
+    from mmf.extract.presets import PRESETS, preset
+    from mmf.extract.recipe import FeatureRequest, parse_feature, request_from_spec
     from mmf.extract.tally import Counts, JobResult, JobStarted
 
 _PLACES = {
@@ -26,7 +21,8 @@ _PLACES = {
     "job": ("JobOptions", "extract"),
     "manifest": ("Input", "Manifest", "read_manifest"),
     "pipeline": ("VideoEnded",),
-    "recipe": ("PRESETS", "FeatureRequest", "parse_feature", "preset", "request_from_spec"),
+    "presets": ("PRESETS", "preset"),
+    "recipe": ("FeatureRequest", "parse_feature", "request_from_spec"),
     "tally": ("Counts", "JobResult", "JobStarted"),
 }
 _MODULE = {name: module for module, names in _PLACES.items() for name in names}

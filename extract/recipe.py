@@ -20,9 +20,6 @@ from mmf.store.weights import find_weights
 
 EXTRACTOR_VERSION = 1  # raised whenever the same request would give other rows
 
-PRESETS: dict[str, dict[str, str]] = {
-    "embedded": {"rgb": "hog", "audio": "logmel", "flow": "hof", "text": "hashing"},
-}
 _NUMBERS = ("fps", "window", "hop")
 
 
@@ -156,13 +153,6 @@ def _number(text: str, key: str, value: str, kind: type[float] | type[int]) -> A
         return kind(value)
     except ValueError:
         raise MmfError(f"--feature {text!r}: {key}={value} is not a number.") from None
-
-
-def preset(name: str) -> dict[str, str]:
-    """The backbone of each modality in the preset `name`; UnknownName suggests near ones."""
-    if name not in PRESETS:
-        raise unknown("preset", name, PRESETS)
-    return dict(PRESETS[name])
 
 
 def build(request: FeatureRequest, *, device: str = "cpu") -> Backbone:

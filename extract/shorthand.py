@@ -5,12 +5,13 @@ that know it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from mmf import MmfError, unknown
 from mmf.extract.backbones import backbone_class
-from mmf.extract.recipe import FeatureRequest, parse_feature, preset
+from mmf.extract.presets import preset
+from mmf.extract.recipe import FeatureRequest, parse_feature
 
 _NUMBERS = {"fps": "fps", "hop": "fps", "window": "samples"}  # option → the signal's field
 _OPTIONS = ("segments", "views", "sample", "decode")
@@ -29,19 +30,20 @@ def requests_of(options: Mapping[str, Any]) -> list[FeatureRequest]:
     for modality in modalities:
         if modality not in backbones and modality not in chosen:
             raise unknown("modality", modality, chosen)
-        backbone = backbones.get(modality, chosen.get(modality, ""))
-        known = given if len(modalities) == 1 else _known(modality, backbone)
+        # a backbone may bring options of its own, as presets do
+        text = backbones.get(modality, chosen.get(modality, ""))
+        asked = parse_feature(f"{names.get(modality, modality)}={modality}:{text}")
+        known = given if len(modalities) == 1 else _known(modality, asked.backbone)
         fits = {k: v for k, v in given.items() if k in known}
+        named = {k: str(v) for k, v in fits.items() if k in _OPTIONS}
         requests.append(
-            FeatureRequest(
-                name=names.get(modality, modality),
-                modality=modality,
-                backbone=backbone,
-                weights=weights.get(modality, "pretrained"),
+            replace(
+                asked,
+                weights=weights.get(modality, asked.weights),
                 batch=batch,
                 precision=options["precision"],
-                dtype=options["dtype"],
-                options={k: str(v) for k, v in fits.items() if k in _OPTIONS},
+                dtype=asked.dtype if ",dtype=" in text else options["dtype"],
+                options={**asked.options, **named},
                 **{k: v for k, v in fits.items() if k in _NUMBERS},
             )
         )

@@ -10,7 +10,8 @@ import torch
 from mmf import MmfError, UnknownName
 from mmf.extract import FeatureRequest, backbone, parse_feature, preset, request_from_spec
 from mmf.extract.backbones.checkpoint import load_network
-from mmf.extract.recipe import PRESETS, build, spec
+from mmf.extract.presets import PRESETS
+from mmf.extract.recipe import build, spec
 from mmf.extract.signals import Cues, Frames, Waves
 from mmf.store import FeatureSpec
 
@@ -75,7 +76,7 @@ def test_unknown_preset_suggests_and_every_preset_can_be_built():
         preset("embeded")
     for chosen in PRESETS.values():
         for modality, name in chosen.items():
-            FeatureRequest(name=modality, modality=modality, backbone=name)
+            parse_feature(f"{modality}={modality}:{name}")
 
 
 def test_the_recipe_is_what_makes_the_rows_and_the_rest_is_environment():
