@@ -91,6 +91,7 @@ _OWN_COLUMNS = ("path", "start", "end", "captions", "labels", "split", "size", "
 @click.option("--fps", type=float, help="Rows per second.  [default: 1]")
 @click.option("--window", type=float, help="Seconds of sound under a row.  [default: 0.96]")
 @click.option("--hop", type=float, help="Seconds from row to row, instead of --fps.")
+@click.option("--audio-track", "track", metavar="lang=LANG|N|all", help="Which sound.")
 @click.option("--segments", type=int, help="Rows at the middles of N equal parts.")
 @click.option("--views", metavar="NTxNS", help="NT clips, NS (1 or 3) crops of each.")
 @click.option("--sample", type=click.Choice(["grid", "keyframes"]), help="When pictures are taken.")

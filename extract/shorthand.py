@@ -14,7 +14,7 @@ from mmf.extract.presets import preset
 from mmf.extract.recipe import FeatureRequest, parse_feature
 
 _NUMBERS = {"fps": "fps", "hop": "fps", "window": "samples"}  # option → the signal's field
-_OPTIONS = ("segments", "views", "sample", "decode")
+_OPTIONS = ("segments", "views", "sample", "decode", "track")
 
 
 def requests_of(options: Mapping[str, Any]) -> list[FeatureRequest]:

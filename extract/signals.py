@@ -12,6 +12,8 @@ from mmf import MmfError, unknown
 
 SAMPLES = ("grid", "keyframes")
 DECODES = ("exact", "fast")
+INTERLACED = ("estdif", "as_is")
+HDR = ("bt2390", "as_is")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +29,15 @@ class Pictures:
     taken at the middle of each (Wang et al., Temporal Segment Networks, ECCV 2016, as it tests).
     With `sample` ``keyframes`` every keyframe is a row and nothing else is decoded. `decode`
     ``fast`` leaves out frames that no other refers to and lets FFmpeg do the resizing: a row's
-    frame may be a few frames off, and its pixels a few levels.
+    frame may be a few frames off, and its pixels a few levels. Frames that are flagged `interlaced`
+    are deinterlaced, and those of high dynamic range (`hdr`) brought to SDR, unless ``as_is``
+    (`mmf.extract.media.masters`).
     """
 
     kind: ClassVar[str]
-    open: ClassVar[tuple[str, ...]] = ("segments", "sample", "decode", "limit")  # users may set
+    open: ClassVar[tuple[str, ...]] = (  # users may set
+        *("segments", "sample", "decode", "limit", "interlaced", "hdr"),
+    )
 
     fps: float = 1.0
     resize: int = 256
@@ -43,9 +49,12 @@ class Pictures:
     segments: int = 0
     sample: str = "grid"
     decode: str = "exact"
+    interlaced: str = "estdif"
+    hdr: str = "bt2390"
 
     def __post_init__(self) -> None:
-        for name, known in (("sample", SAMPLES), ("decode", DECODES)):
+        choices = {"sample": SAMPLES, "decode": DECODES, "interlaced": INTERLACED, "hdr": HDR}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
         if self.limit and (self.segments or self.sample != "grid"):
@@ -176,6 +185,15 @@ class Waves:
     sample_rate: int = 16000
     samples: int = 15600
     limit: int = 0
+    track: str = ""
+
+    def __post_init__(self) -> None:
+        language = self.track.startswith("lang=") and len(self.track) > len("lang=")
+        if not (self.track in ("", "all") or self.track.isdecimal() or language):
+            raise MmfError(
+                f"audio track {self.track!r}: expected all, lang=LANGUAGE (lang=eng), or the "
+                "number of an audio stream, from 0."
+            )
 
     @property
     def rate(self) -> float | None:

@@ -6,6 +6,7 @@ same file gives as many rows of sound as of pictures, in one run or in two. What
 frames and a window of sound, never a video.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,7 +28,14 @@ from mmf.extract.media.opening import (
 )
 from mmf.extract.media.pictures import Picture, PictureRows
 from mmf.extract.media.sound import SoundRows
-from mmf.extract.media.streams import Clock, best_stream, seconds, step_of, subtitle_stream
+from mmf.extract.media.streams import (
+    Clock,
+    audio_streams,
+    best_stream,
+    seconds,
+    step_of,
+    subtitle_stream,
+)
 from mmf.extract.sampling import Grid
 from mmf.extract.signals import Clips, Cues, Pictures, Signal, Waves
 
@@ -121,8 +129,8 @@ class _Pass:
         container = source.container
         self.source, self.container = source, container
         self.signals, self.request, self.facts = signals, request, request.facts
-        self.video, self.audio = best_stream(container, "video"), best_stream(container, "audio")
-        self.clock = Clock([s for s in (self.video, self.audio) if s is not None])
+        self.video, audio = best_stream(container, "video"), best_stream(container, "audio")
+        self.clock = Clock([s for s in (self.video, audio) if s is not None])
         self.counts = [0] * len(signals)
         self.missing: dict[int, str] = {}
         # by the index of their signal
@@ -131,10 +139,13 @@ class _Pass:
         self.cues: dict[int, list[captions.Cue]] = {}
         self.cue_streams: dict[int, int] = {}
         self._shown: float | None = None  # the last picture's time
-        self._packets_of_sound = self._frames_of_sound = 0
+        self._packets_of_sound: Counter[int] = Counter()  # by stream
+        self._frames_of_sound: Counter[int] = Counter()
         for index, signal in enumerate(signals):
-            if isinstance(signal, Waves) and self.audio is not None:
-                self.sounds[index] = SoundRows(signal, self.clock.start)
+            tracks = audio_streams(container, signal.track) if isinstance(signal, Waves) else []
+            if isinstance(signal, Waves) and tracks:
+                of = [stream.index for stream in tracks]
+                self.sounds[index] = SoundRows(signal, self.clock.start, of)
             elif isinstance(signal, Pictures) and self.video is not None:
                 grid = _grid(signal, self.clock.start, end, step_of(self.video))
                 if isinstance(signal, Clips):
@@ -182,8 +193,8 @@ class _Pass:
         decoders: dict[int, Callable[[Packet], Iterator[Row]]] = {}
         if self.pictures and self.video is not None:
             decoders[self.video.index] = self._picture_rows
-        if self.sounds and self.audio is not None:
-            decoders[self.audio.index] = self._sound_rows
+        for sounds in self.sounds.values():
+            decoders.update(dict.fromkeys(sounds.tracks, self._sound_rows))
         decoders.update(dict.fromkeys(self.cue_streams.values(), self._take_cues))
         for index in decoders:
             codec = self.container.streams[index].codec_context
@@ -242,12 +253,14 @@ class _Pass:
                 yield from self._numbered(index, rows.push(picture, self.clock.end))
 
     def _sound_rows(self, packet: Packet) -> Iterator[Row]:
-        self._packets_of_sound += bool(packet.size)
+        stream = packet.stream.index
+        self._packets_of_sound[stream] += bool(packet.size)
         for frame in self._decoded(packet):
-            self._frames_of_sound += 1
+            self._frames_of_sound[stream] += 1
             for index, rows in self.sounds.items():
-                made = rows.push(frame, _time_of(frame), self.clock.end)
-                yield from self._numbered(index, made)
+                if stream in rows.tracks:
+                    made = rows.push(frame, _time_of(frame), self.clock.end, stream)
+                    yield from self._numbered(index, made)
 
     def _take_cues(self, packet: Packet) -> Iterator[Row]:
         found = list(_cues_of_packet(packet, self._decoded(packet)))
@@ -259,12 +272,13 @@ class _Pass:
     def _last_rows(self) -> Iterator[Row]:
         if self.pictures and not self.facts.frames:
             raise Unusable("undecodable", "decode", "no frame of the video could be decoded.")
-        if self._packets_of_sound and not self._frames_of_sound:
-            raise Unusable("undecodable", "decode", "nothing of the sound could be decoded.")
+        for stream, packets in self._packets_of_sound.items():
+            if packets and not self._frames_of_sound[stream]:
+                raise Unusable("undecodable", "decode", "nothing of the sound could be decoded.")
         for index, pictures in self.pictures.items():
             yield from self._numbered(index, pictures.finish(self.clock.end))
         for index, sounds in self.sounds.items():
-            if self._packets_of_sound:
+            if any(self._packets_of_sound[stream] for stream in sounds.tracks):
                 yield from self._numbered(index, sounds.finish(self.clock.end))
             else:
                 self.missing[index] = "no_such_stream"

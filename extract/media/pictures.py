@@ -14,6 +14,7 @@ from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 
+from mmf.extract.media.masters import is_hdr, progressive, tone_mapped
 from mmf.extract.sampling import Grid, cropped, resize_and_crop, resized
 from mmf.extract.signals import FramePairs, Frames, Pictures
 
@@ -30,14 +31,17 @@ class Picture:
     def cropped(self, signal: Pictures, side: int = 0) -> np.ndarray:
         """RGB uint8 (crop, crop, 3), upright; `side` as `mmf.extract.sampling.cropped` has it."""
         shape = (signal.size, signal.crop, signal.interpolation)
-        key = (*shape, signal.decode, side)
+        key = (*shape, signal.decode, signal.interlaced, signal.hdr, side)
         if key not in self._cropped:
-            if signal.decode == "fast":
-                small = _shrunk(self._frame, signal).to_ndarray(threads=1)
+            frame = self._frame if signal.interlaced == "as_is" else progressive(self._frame)
+            mapped = signal.hdr != "as_is" and is_hdr(frame)
+            if signal.decode == "fast" and not mapped:
+                small = _shrunk(frame, signal).to_ndarray(threads=1)
                 made = cropped(_turned(small, _turn(self._frame)), signal.crop, side=side)
             else:
+                rgb = tone_mapped(frame) if mapped else _rgb(frame)
                 made = resize_and_crop(
-                    upright(self._frame),
+                    _turned(rgb, _turn(self._frame)),
                     signal.size,
                     signal.crop,
                     side=side,
@@ -54,16 +58,16 @@ def _shrunk(frame: VideoFrame, signal: Pictures) -> VideoFrame:
     return frame.reformat(width=width, height=height, format="rgb24", interpolation=how)
 
 
-def upright(frame: VideoFrame) -> np.ndarray:
-    """The frame as RGB uint8 (h, w, 3), turned as its display matrix says.
-
-    The colour matrix and range are the frame's own. The display matrix [a b u; c d v; x y w] maps
-    a pixel (p, q) to (a p + c q + x, b p + d q + y).
-    """
-    return _turned(frame.to_ndarray(format="rgb24", threads=1), _turn(frame))
+def _rgb(frame: VideoFrame) -> np.ndarray:
+    """The frame as RGB uint8 (h, w, 3), by its own colour matrix and range."""
+    return frame.to_ndarray(format="rgb24", threads=1)
 
 
 def _turned(rgb: np.ndarray, turn: tuple[int, int, int, int]) -> np.ndarray:
+    """The picture as the display matrix [a b u; c d v; x y w] says.
+
+    It maps a pixel (p, q) to (a p + c q + x, b p + d q + y).
+    """
     a, b, c, d = turn
     if abs(b) > abs(a):
         rgb, a, d = rgb.transpose(1, 0, 2), c, b

@@ -4,7 +4,7 @@ Channels are averaged, the samples laid out by their presentation times (gaps ar
 are cut), then resampled, all in a stream: what is held is one window.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import av
 import numpy as np
@@ -14,6 +14,7 @@ from mmf.extract.sampling import EDGE, Grid
 from mmf.extract.signals import Waves
 
 JITTER = 0.010  # seconds; containers round times to a millisecond and more, a lost packet is 20
+BEHIND = 60.0  # seconds that one track of several may come after another before it counts as silent
 FEW_PLANES = 8  # PyAV 18 counts that many planes and more wrongly, and reads past their end
 
 
@@ -32,58 +33,74 @@ def mono(frame: AudioFrame) -> np.ndarray:
     return np.nan_to_num(samples.mean(axis=0), posinf=0, neginf=0).astype(np.float32)
 
 
-class SoundRows:
-    """The rows of one Waves signal: audio frames in, (time, payload) out, in order."""
+class _Track:
+    """One audio stream on the axis: its samples, mono and at the signal's rate, in order."""
 
     def __init__(self, signal: Waves, start: float):
-        self._signal = signal
-        self._grid = Grid(start=start, fps=signal.fps, limit=signal.limit)
-        self._rows = 0
+        self._sample_rate, self._start = signal.sample_rate, start
         self._rate = 0  # of the source
         self._placed = 0  # samples at the source's rate since `start`
         self._resampler = av.AudioResampler("flt", "mono", signal.sample_rate)
         self._held = np.zeros(0, np.float32)  # at the signal's rate …
         self._held_from = 0  # … from this sample on
 
-    def push(
-        self, frame: AudioFrame, time: float | None, end: float
-    ) -> Iterator[tuple[float, np.ndarray]]:
-        """The windows that are complete and begin before `end` now that `frame` is there."""
-        if self._full:
-            return
+    @property
+    def until(self) -> int:
+        """The sample that comes next."""
+        return self._held_from + len(self._held)
+
+    def push(self, frame: AudioFrame, time: float | None) -> Iterator[None]:
+        """Lays the frame out; yields whenever samples have come, so that they may be taken."""
         samples = mono(frame)
         if frame.sample_rate != self._rate:
             self._change_rate(frame.sample_rate)
         shift = 0
         if time is not None:
-            shift = round((time - self._grid.start) * self._rate) - self._placed
+            shift = round((time - self._start) * self._rate) - self._placed
         if self._placed == 0 or abs(shift) > JITTER * self._rate:
             for silent in range(
                 0, max(shift, 0), self._rate
             ):  # a second at a time: gaps may be hours
                 self._feed(np.zeros(min(self._rate, shift - silent), np.float32))
-                yield from self._complete(end)
+                yield
             samples = samples[max(-shift, 0) :]
         self._feed(samples)
-        yield from self._complete(end)
+        yield
 
-    def finish(self, end: float) -> Iterator[tuple[float, np.ndarray]]:
-        """The rows left before `end`, filled up with silence."""
-        self._resample(None)
-        for _ in range(self._rows, self._grid.rows_before(end)):
-            yield self._next_row()
+    def flush(self) -> None:
+        """Brings out what the resampler holds back; nothing more comes."""
+        if self._rate:
+            self._resample(None)
+
+    def fill(self, until: int) -> None:
+        """Silence up to this sample: the track is behind the others, or has ended."""
+        lacking = until - self.until
+        if lacking <= 0:
+            return
+        self._held = np.concatenate([self._held, np.zeros(lacking, np.float32)])
+        self._placed += round(lacking * (self._rate or self._sample_rate) / self._sample_rate)
+
+    def window(self, first: int, count: int) -> np.ndarray:
+        """Up to `count` samples from number `first` on."""
+        return self._held[first - self._held_from :][:count]
+
+    def forget(self, before: int) -> None:
+        """Gives up the samples before number `before`."""
+        done = min(before - self._held_from, len(self._held))
+        self._held, self._held_from = self._held[done:], self._held_from + done
 
     def _change_rate(self, rate: int) -> None:
-        self._resample(None)
-        self._placed = round(self._placed * rate / self._rate) if self._rate else 0
+        self.flush()
+        old = self._rate or self._sample_rate
+        self._placed = round(self._placed * rate / old)
         self._rate = rate
-        self._resampler = av.AudioResampler("flt", "mono", self._signal.sample_rate)
+        self._resampler = av.AudioResampler("flt", "mono", self._sample_rate)
 
     def _feed(self, samples: np.ndarray) -> None:
         self._placed += len(samples)
         if not len(samples):
             return
-        if self._rate == self._signal.sample_rate:
+        if self._rate == self._sample_rate:
             self._held = np.concatenate([self._held, samples])
             return
         frame = AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
@@ -95,13 +112,50 @@ class SoundRows:
         made = [part.to_ndarray()[0] for part in self._resampler.resample(frame)]
         self._held = np.concatenate([self._held, *made])
 
+
+class SoundRows:
+    """The rows of one Waves signal: audio frames in, (time, payload) out, in order.
+
+    Of several `streams` (their indices) the mean is taken; one that has nothing at a time is silent
+    there.
+    """
+
+    def __init__(self, signal: Waves, start: float, streams: Sequence[int] = (0,)):
+        self._signal = signal
+        self._grid = Grid(start=start, fps=signal.fps, limit=signal.limit)
+        self._rows = 0
+        self.tracks = {index: _Track(signal, start) for index in streams}
+
+    def push(
+        self, frame: AudioFrame, time: float | None, end: float, stream: int = 0
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        """The windows that are complete and begin before `end` now that `frame` is there."""
+        if self._full:
+            return
+        track = self.tracks[stream]
+        for _ in track.push(frame, time):
+            for other in self.tracks.values():
+                other.fill(track.until - round(BEHIND * self._signal.sample_rate))
+            yield from self._complete(end)
+
+    def finish(self, end: float) -> Iterator[tuple[float, np.ndarray]]:
+        """The rows left before `end`, filled up with silence."""
+        for track in self.tracks.values():
+            track.flush()
+        for _ in range(self._rows, self._grid.rows_before(end)):
+            yield self._next_row()
+
     def _complete(self, end: float) -> Iterator[tuple[float, np.ndarray]]:
         while (
-            self._first_sample() + self._signal.samples <= self._held_from + len(self._held)
+            self._first_sample() + self._signal.samples <= self._until
             and self._grid.time(self._rows) < end - EDGE
             and not self._full
         ):
             yield self._next_row()
+
+    @property
+    def _until(self) -> int:
+        return min(track.until for track in self.tracks.values())
 
     @property
     def _full(self) -> bool:
@@ -111,12 +165,15 @@ class SoundRows:
         return round(self._rows / self._signal.fps * self._signal.sample_rate)
 
     def _next_row(self) -> tuple[float, np.ndarray]:
-        first = self._first_sample() - self._held_from
-        window = self._held[first : first + self._signal.samples]
+        first = self._first_sample()
         row = np.zeros(self._signal.samples, np.float32)
-        row[: len(window)] = window
+        for track in self.tracks.values():
+            window = track.window(first, self._signal.samples)
+            row[: len(window)] += window
+        if len(self.tracks) > 1:
+            row /= len(self.tracks)
         time = self._grid.time(self._rows)
         self._rows += 1
-        done = min(self._first_sample() - self._held_from, len(self._held))
-        self._held, self._held_from = self._held[done:], self._held_from + done
+        for track in self.tracks.values():
+            track.forget(self._first_sample())
         return time, row

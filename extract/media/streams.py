@@ -86,6 +86,18 @@ def _is_of(kind: str, stream: Stream) -> bool:
     return stream.type == kind and not stream.disposition & Disposition.attached_pic
 
 
+def audio_streams(container: InputContainer, track: str) -> Sequence[Stream]:
+    """The streams that `Waves.track` means; none where there is none."""
+    fitting = [stream for stream in container.streams.audio if _is_of("audio", stream)]
+    if track.startswith("lang="):
+        language = track.removeprefix("lang=")
+        return [s for s in fitting if same_language(s.language or "", language)][:1]
+    if track.isdecimal():
+        return fitting[int(track) :][:1]
+    best = best_stream(container, "audio")
+    return list(fitting) if track == "all" else [best] if best else []
+
+
 def subtitle_stream(container: InputContainer, language: str) -> Stream | None:
     """The first subtitle stream of this language; '' takes the first of any."""
     for stream in container.streams.subtitles:

@@ -101,6 +101,8 @@ def test_the_recipe_is_what_makes_the_rows_and_the_rest_is_environment():
             "segments": 0,
             "sample": "grid",
             "decode": "exact",
+            "interlaced": "estdif",
+            "hdr": "bt2390",
         },
         "batch": 8,
         "precision": "fp32",

@@ -6,7 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from mmf.extract.media.decoding import Facts, Request, Row, decode
+from mmf import MmfError
+from mmf.extract.media.decoding import Done, Facts, Request, Row, decode
 from mmf.extract.media.opening import Unusable
 from mmf.extract.media.sound import SoundRows, mono
 from mmf.extract.signals import Waves
@@ -65,7 +66,7 @@ def test_a_gap_of_hours_is_not_held_in_memory():
     rows = SoundRows(SECOND, 0.0)
     held = 0
     for _ in rows.push(frame(ONES), 3600.0, 3601.0):
-        held = max(held, len(rows._held))
+        held = max(held, len(rows.tracks[0]._held))
     assert held <= 2 * RATE
 
 
@@ -190,4 +191,91 @@ def test_a_limit_ends_the_rows_and_holds_no_more_sound():
     made = [row for k in range(9) for row in rows.push(frame(second), float(k), 9.0)]
     made += rows.finish(9.0)
     assert [time for time, _ in made] == [0.0, 1.0]
-    assert len(rows._held) <= RATE
+    assert len(rows.tracks[0]._held) <= RATE
+
+
+# ---- several tracks
+
+
+@pytest.fixture(scope="session")
+def tracks(tmp_path_factory):
+    """A file whose audio streams (mono, 1, 2 and 3 s) hold 0.1 (eng), 0.2 (deu) and 0.6.
+
+    FFmpeg's best is the second, so that the grid has two rows.
+    """
+    path = tmp_path_factory.mktemp("tracks") / "tracks.mkv"
+    with av.open(str(path), "w") as container:
+        streams = [
+            container.add_stream("pcm_s16le", rate=rate, layout="mono")
+            for rate in (RATE, 48000, RATE)
+        ]
+        for stream, language in zip(streams, ("eng", "deu"), strict=False):
+            stream.metadata["language"] = language
+        for tenth in range(30):
+            for stream, level, ends in zip(streams, (0.1, 0.2, 0.6), (10, 20, 30), strict=True):
+                if tenth < ends:
+                    step = stream.rate // 10
+                    wave = np.full((1, step), round(level * 32768), np.int16)
+                    sound = av.AudioFrame.from_ndarray(wave, format="s16", layout="mono")
+                    sound.sample_rate, sound.pts = stream.rate, tenth * step
+                    sound.time_base = Fraction(1, stream.rate)
+                    container.mux(stream.encode(sound))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("track", ["eng", "-1", "lang=", "1.5", "ALL"])
+def test_a_track_that_means_nothing_is_refused(track):
+    with pytest.raises(MmfError, match="expected all, lang=LANGUAGE"):
+        Waves(track=track)
+
+
+@pytest.mark.parametrize("track", ["lang=fra", "3"])
+def test_a_track_that_is_not_there_is_no_such_stream(tracks, track):
+    *_, done = decode(str(tracks), [Waves(track=track), Waves()])
+    assert isinstance(done, Done)
+    assert done.missing == {0: "no_such_stream"}
+    assert done.rows[0] == 0 < done.rows[1]
+
+
+@pytest.mark.parametrize(
+    ("track", "levels"),
+    [
+        ("", (0.2, 0.2)),
+        ("0", (0.1, 0)),
+        ("1", (0.2, 0.2)),
+        ("2", (0.6, 0.6)),
+        ("lang=eng", (0.1, 0)),
+        ("lang=de", (0.2, 0.2)),
+        ("all", (0.3, 0.8 / 3)),
+    ],
+)
+def test_a_track_is_chosen_by_number_or_language_or_all_are_mixed(tracks, track, levels):
+    made = windows(tracks, Waves(fps=1.0, sample_rate=RATE, samples=RATE, track=track))
+    inside = made[:, 200:-200]  # the resampler rings where sound begins and ends
+    np.testing.assert_allclose(inside.mean(axis=1), levels, atol=1e-3)
+    assert inside.std(axis=1).max() < 1e-3
+
+
+def test_two_tracks_of_one_file_are_two_signals_of_one_pass(tracks):
+    one, other = Waves(fps=1.0, track="0"), Waves(fps=1.0, track="2")
+    rows = [e for e in decode(str(tracks), [one, other]) if isinstance(e, Row)]
+    assert {round(float(r.payload.mean()), 3) for r in rows if r.signal == 1} == {0.6}
+    np.testing.assert_allclose(
+        next(r for r in rows if r.signal == 0).payload.mean(), 0.1, atol=1e-3
+    )
+
+
+def test_a_track_that_falls_far_behind_is_silent_and_nothing_piles_up():
+    rows = SoundRows(SECOND, 0.0, [4, 7])
+    made = []
+    for second in range(200):
+        made += rows.push(frame(np.ones(RATE)), float(second), 200.0, stream=4)
+        assert len(rows.tracks[4]._held) <= 62 * RATE
+    assert len(made) == 140
+    made += rows.push(frame(np.ones(RATE)), 100.0, 200.0, stream=7)  # too late
+    made += rows.push(frame(np.ones(RATE)), 150.0, 200.0, stream=7)
+    made += rows.finish(200.0)
+    levels = [float(payload.mean()) for _, payload in made]
+    assert levels == [1.0 if second == 150 else 0.5 for second in range(200)]
