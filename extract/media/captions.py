@@ -1,7 +1,7 @@
 """Captions: the file beside a media file, read into timed cues.
 
-webvtt-py reads SRT, WebVTT and SBV; a cue whose times or text are broken is passed over and
-counted.
+webvtt-py reads SRT, WebVTT and SBV, ttconv TTML and SCC; a cue whose times or text are broken is
+passed over and counted.
 """
 
 import functools
@@ -14,7 +14,10 @@ from dataclasses import dataclass
 import webvtt
 import webvtt.errors
 
-SUFFIXES = (".srt", ".vtt", ".sbv")
+from mmf.extract.media.timed_text import Shown, is_timed_text, parse_timed_text, rolls
+
+SUFFIXES = (".srt", ".vtt", ".sbv", ".ttml", ".dfxp", ".scc")
+FLASH = 0.02  # seconds; nobody reads a cue so short: YouTube's repeat lines for 0.01
 MAX_BYTES = 16 << 20  # of one caption file; what follows is not read
 
 _SBV_TIMES = re.compile(r"^\d+:\d\d:\d\d\.\d{3},\d+:\d\d:\d\d\.\d{3}\s*$", re.MULTILINE)
@@ -122,27 +125,28 @@ def decode_text(raw: bytes) -> str:
 
 
 def parse_captions(text: str) -> tuple[list[Cue], int]:
-    """As `read_captions`, from text in any of the three formats."""
-    found, malformed = _parse(text)
-    rolling = _INLINE_TIME.search(text) is not None
+    """As `read_captions`, from text in any of the formats."""
+    found, malformed = parse_timed_text(text) if is_timed_text(text) else _parse(text)
+    # YouTube's automatic captions scroll: each cue shows the line of the one before again, with
+    # times between the words in WebVTT, and as a flash between two cues in SRT as well
+    flashes = any(end - start < FLASH for start, end, _ in found)
+    rolling = rolls(text) or flashes or _INLINE_TIME.search(text) is not None
     cues: list[Cue] = []
     shown: list[str] = []  # the lines of the cue before
-    for caption in found:
-        lines = [line for line in map(plain, caption.raw_text.splitlines()) if line]
+    for start, end, raw in found:
+        lines = [line for line in map(plain, raw) if line]
         if not lines:
             malformed += not rolling  # YouTube's have blank ones between
             continue
-        # YouTube's automatic captions scroll: each cue shows the line of the one before again
         news = _without_overlap(shown, lines) if rolling else lines
         shown = lines
         if news:
-            start, end = _seconds(caption.start), _seconds(caption.end)
             cues.append(Cue(start=start, end=max(start, end), text="\n".join(news)))
     return sorted(cues, key=lambda cue: cue.start), malformed
 
 
-def _parse(text: str) -> tuple[list[webvtt.Caption], int]:
-    """The captions that the library finds, and how many times it could not take."""
+def _parse(text: str) -> tuple[list[Shown], int]:
+    """What webvtt-py finds, and how many times it could not take."""
     kind, times = "srt", text.count("-->")
     if text.lstrip().startswith("WEBVTT"):
         kind, text = "vtt", text.lstrip()
@@ -154,7 +158,8 @@ def _parse(text: str) -> tuple[list[webvtt.Caption], int]:
         found = list(webvtt.from_buffer(io.StringIO(text), format=kind))
     except webvtt.errors.MalformedFileError:
         return [], times
-    return found, max(0, times - len(found))
+    shown = [(_seconds(c.start), _seconds(c.end), c.raw_text.splitlines()) for c in found]
+    return shown, max(0, times - len(found))
 
 
 def _seconds(time: str) -> float:

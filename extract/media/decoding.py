@@ -75,7 +75,7 @@ class Facts:
     size_bytes: int = 0
     duration: float | None = None
     frames: int = 0
-    bad_packets: int = 0
+    bad_packets: int = 0  # skipped because they did not decode; malformed cues of a file are some
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +163,8 @@ class _Pass:
             self.cues[index] = []
             source = self.request.captions or captions.beside(path, signal.language)
             if source is not None:
-                self.cues[index] = _cues_of_file(source, self.clock.start)
+                self.cues[index], malformed = _cues_of_file(source, self.clock.start)
+                self.facts.bad_packets += malformed
             elif stream := subtitle_stream(self.container, signal.language):
                 self.cue_streams[index] = stream.index
 
@@ -312,13 +313,14 @@ def _time_of(frame: Any) -> float | None:
     return None if ticks is None else ticks * base.numerator / base.denominator
 
 
-def _cues_of_file(path: str, start: float) -> list[captions.Cue]:
+def _cues_of_file(path: str, start: float) -> tuple[list[captions.Cue], int]:
     try:
-        cues, _ = captions.read_captions(path)
+        cues, malformed = captions.read_captions(path)
     except OSError as error:
         raise Unusable("no_such_file", "captions", f"cannot read {path!r}: {error}.") from error
     # a caption file counts from where playing starts
-    return [captions.Cue(start=c.start + start, end=c.end + start, text=c.text) for c in cues]
+    moved = [captions.Cue(start=c.start + start, end=c.end + start, text=c.text) for c in cues]
+    return moved, malformed
 
 
 def _cues_of_packet(packet: Packet, subtitles: Sequence[Any]) -> Iterator[captions.Cue]:

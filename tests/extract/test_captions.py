@@ -1,3 +1,6 @@
+from fractions import Fraction
+
+import av
 import pytest
 
 from mmf.extract.media.captions import (
@@ -8,6 +11,8 @@ from mmf.extract.media.captions import (
     read_captions,
     same_language,
 )
+from mmf.extract.media.decoding import Done, Facts, Request, Row, decode
+from mmf.extract.signals import Cues
 
 
 def texts(text: str) -> list[str]:
@@ -43,6 +48,7 @@ def texts(text: str) -> list[str]:
         ("styles.vtt", 1, 0),
         ("using_identifiers.vtt", 6, 0),
         ("youtube_dl.vtt", 3, 0),
+        ("two_captions.sbv", 2, 0),
     ],
 )
 def test_every_real_caption_file_gives_its_cues(shared_data, name, cues, malformed):
@@ -89,6 +95,75 @@ def test_rolling_captions_say_each_line_once():
     assert texts(text) == ["one two", "three four"]
 
 
+YOUTUBE_VTT = """WEBVTT
+Kind: captions
+Language: en
+
+00:00:00.080 --> 00:00:02.389 align:start position:0%
+ 
+so<00:00:00.320><c> this</c><00:00:00.560><c> is</c><00:00:00.800><c> it</c>
+
+00:00:02.389 --> 00:00:02.399 align:start position:0%
+so this is it
+ 
+
+00:00:02.399 --> 00:00:04.550 align:start position:0%
+so this is it
+no<00:00:02.639><c> no</c><00:00:03.120><c> wait</c>
+
+00:00:04.550 --> 00:00:04.560 align:start position:0%
+no no wait
+ 
+
+00:00:04.560 --> 00:00:06.000 align:start position:0%
+no no wait
+no<00:00:04.800><c> no</c><00:00:05.120><c> wait</c>
+
+00:00:06.000 --> 00:00:06.010 align:start position:0%
+no no wait
+ 
+"""
+YOUTUBE_SRT = """1
+00:00:00,080 --> 00:00:02,389
+so this is it
+
+2
+00:00:02,389 --> 00:00:02,399
+so this is it
+
+3
+00:00:02,399 --> 00:00:04,550
+so this is it
+no no wait
+
+4
+00:00:04,550 --> 00:00:04,560
+no no wait
+
+5
+00:00:04,560 --> 00:00:06,000
+no no wait
+and then
+"""
+
+
+def test_youtubes_automatic_captions_say_each_line_once_when_it_is_said():
+    cues, malformed = parse_captions(YOUTUBE_SRT)
+    assert [(c.start, c.text) for c in cues] == [
+        (0.08, "so this is it"),
+        (2.399, "no no wait"),
+        (4.56, "and then"),
+    ]
+    assert malformed == 0
+    cues, malformed = parse_captions(YOUTUBE_VTT)
+    assert [(c.start, c.end, c.text) for c in cues] == [
+        (0.08, 2.389, "so this is it"),
+        (2.399, 4.55, "no no wait"),
+        (4.56, 6.0, "no no wait"),  # a line that is said twice
+    ]
+    assert malformed == 0
+
+
 def test_a_line_that_is_really_said_twice_stays():
     text = "WEBVTT\n\n00:01.000 --> 00:02.000\nNo.\n\n00:02.000 --> 00:03.000\nNo.\n"
     assert texts(text) == ["No.", "No."]
@@ -124,3 +199,125 @@ def test_language_tags_are_compared_by_language():
     assert same_language("deu", "ger")
     assert not same_language("", "en")
     assert not same_language("en", "es")
+
+
+# ---- TTML, SCC
+
+TTML = """<?xml version="1.0" encoding="utf-8"?>
+<tt xmlns="http://www.w3.org/ns/ttml" xmlns:ttp="http://www.w3.org/ns/ttml#parameter"
+    xml:lang="en" ttp:frameRate="25">
+<body begin="1s"><div>
+<p begin="00:00:00.500" end="00:00:01.250">hello<br/> there,  <span>Zoë</span></p>
+<p begin="3x" end="4s">lost</p>
+<p begin="00:00:02:05" dur="2s">a &amp; b</p>
+</div></body></tt>"""
+POP_ON = """Scenarist_SCC V1.0
+
+00:00:01:00\t9420 9420 9470 9470 c845 4c4c 4f80 942f 942f
+
+00:00:03:00\t942c 942c
+"""
+ROLL_UP = """Scenarist_SCC V1.0
+
+00:00:01:00\t9425 9425 94ad 94ad 9470 9470 c845 4c4c 4f80
+
+00:00:03:00\t9425 9425 94ad 94ad 9470 9470 54c8 4552 4580
+
+00:00:05:00\t9425 9425 94ad 94ad 9470 9470 c7cf 4fc4 8080
+"""
+
+
+def test_ttml_is_read_with_the_times_of_what_its_paragraphs_lie_in():
+    pytest.importorskip("ttconv")
+    assert parse_captions(TTML) == (
+        [
+            Cue(start=1.5, end=2.25, text="hello\nthere, Zoë"),
+            Cue(start=3.2, end=5.2, text="a & b"),
+        ],
+        1,
+    )
+
+
+def test_ttml_may_have_its_times_on_spans():
+    pytest.importorskip("ttconv")
+    text = """<tt xmlns="http://www.w3.org/ns/ttml" xml:lang="en"><body><div><p>
+    <span begin="1s" end="2s">one</span> <span begin="2s" end="3s">two</span></p></div></body></tt>"""
+    assert parse_captions(text) == ([Cue(start=1.0, end=3.0, text="one two")], 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<tt xmlns='http://www.w3.org/ns/ttml'><body>",
+        "<?xml version='1.0'?><tt></tt>",
+        "<!DOCTYPE x [<!ENTITY a 'aaaa'>]><tt xmlns='http://www.w3.org/ns/ttml'>&a;</tt>",
+        "Scenarist_SCC V1.0\n\n00:00:01:00\tzzzz 9420\n",
+    ],
+)
+def test_timed_text_that_is_broken_is_counted_and_gives_nothing(text):
+    pytest.importorskip("ttconv")
+    assert parse_captions(text) == ([], 1)
+
+
+def test_scc_is_read_and_its_rolling_lines_come_once():
+    pytest.importorskip("ttconv")
+    (cue,), malformed = parse_captions(POP_ON)
+    assert (cue.text, malformed) == ("HELLO", 0)
+    assert cue.start == pytest.approx(37 * 1001 / 30000)  # shown by the 7th pair of bytes
+    assert cue.end == pytest.approx(90 * 1001 / 30000)
+    rolled, _ = parse_captions(ROLL_UP)
+    assert [c.text for c in rolled] == ["HELLO", "THERE", "GOOD"]
+    assert [round(c.start) for c in rolled] == [1, 3, 5]
+
+
+# ---- files and streams
+
+
+def cues_of(path, facts=None, **options):
+    *rows, done = decode(str(path), [Cues(**options)], Request(facts=facts or Facts()))
+    assert isinstance(done, Done)
+    return [(row.time, row.payload) for row in rows if isinstance(row, Row)], done.missing
+
+
+def test_a_files_malformed_cues_are_told(tmp_path, clip):
+    pytest.importorskip("ttconv")
+    path = tmp_path / "told.mp4"
+    path.write_bytes(clip("told.mp4", frames=50).read_bytes())
+    (tmp_path / "told.ttml").write_text(TTML, encoding="utf-16")
+    facts = Facts()
+    assert cues_of(path, facts)[0] == [(1.5, "hello\nthere, Zoë"), (3.2, "a & b")]
+    assert facts.bad_packets == 1
+
+
+ASS = (
+    b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name, Fontname, Fontsize\n"
+    b"Style: Default,Arial,16\n\n[Events]\nFormat: Layer, Start, End, Style, Text\n"
+)
+
+
+def test_embedded_captions_are_chosen_by_language(tmp_path):
+    path = tmp_path / "two.mkv"
+    said = {"eng": ["one", "two"], "ger": ["eins", "zwei", "<i>drei</i>"]}
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width, video.height = 64, 48
+        streams = {}
+        for language in said:
+            streams[language] = container.add_stream("subrip")
+            streams[language].metadata["language"] = language
+            streams[language].codec_context.subtitle_header = ASS
+        frames = [av.VideoFrame(64, 48, "yuv420p") for _ in range(100)]
+        for i, frame in enumerate(frames):
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        for language, texts in said.items():
+            for second, text in enumerate(texts):
+                packet = av.Packet(text.encode())
+                packet.stream, packet.time_base = streams[language], Fraction(1, 1000)
+                packet.pts = packet.dts = 1000 * second + 500
+                packet.duration = 800
+                container.mux(packet)
+    assert cues_of(path)[0] == [(0.5, "one"), (1.5, "two")]
+    assert cues_of(path, language="de")[0] == [(0.5, "eins"), (1.5, "zwei"), (2.5, "drei")]
+    assert cues_of(path, language="fr") == ([], {0: "no_captions"})
