@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,20 @@ def names_of(base: str, found: type[Backbone]) -> list[str]:
     return variants if found.any_variant else [base, *variants]
 
 
+def library_of(found: type[Backbone]) -> str:
+    """The library that a class builds its networks with."""
+    if found.__module__.endswith("_transformer"):
+        return "transformers"
+    return "timm" if found.__module__.endswith("timm_image") else "torch"
+
+
 def all_names() -> Iterator[tuple[str, str]]:
     """Every line of the tables; the variants of a class on the first line that has it."""
     seen = set()
     for modality, table in BACKBONES.items():
         for base in table:
             found = backbone_class(base, modality)
-            names = names_of(base, found)
+            names = names_of(base, found) if find_spec(library_of(found)) else []
             for name in names[:1] if found in seen else names:
                 yield modality, name
             seen.add(found)

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from mmf import MmfError
-from mmf.extract import parse_feature, request_from_spec
+from mmf.extract import extract, parse_feature, request_from_spec
 from mmf.extract.backbones import Backbone, backbone, backbone_class
 from mmf.extract.recipe import build, spec
+from mmf.store import FeatureStore
 from mmf.store.weights import WeightsMissing
 
 transformers = pytest.importorskip("transformers")
@@ -225,3 +226,16 @@ def test_every_size_has_the_parameters_that_were_published(name, millions):
         network = model(model.config_class(**published.config), **published.build)
     count = sum(tensor.numel() for tensor in network.parameters())
     assert count / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+def test_token_ids_of_captions_come_out_of_the_store_as_they_went_in(encoder, clip, tmp_path):
+    folder, _, tokenizer = encoder
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.mp4").write_bytes(clip("said.mp4", frames=50).read_bytes())
+    cue = "1\n00:00:00,500 --> 00:00:01,000\nthe red cat\n"
+    (tmp_path / "clips" / "a.srt").write_text(cue)
+    extract(tmp_path / "clips", tmp_path / "store.mmf", [request(folder)])
+    rows = FeatureStore(tmp_path / "store.mmf").read("words", "a.mp4").values
+    ids = tokenizer("the red cat")["input_ids"]
+    assert rows.dtype == np.int32
+    assert rows.tolist() == [ids + [-1] * (16 - len(ids))]

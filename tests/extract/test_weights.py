@@ -90,6 +90,29 @@ def test_a_library_that_is_not_installed_says_how_to_get_it(monkeypatch):
         library("timm")
 
 
+def test_without_timm_and_transformers_all_imports_and_each_name_says_what_it_needs():
+    program = """
+import sys
+for name in ("timm", "transformers", "huggingface_hub"):
+    sys.modules[name] = None
+from mmf import MmfError
+from mmf.extract import parse_feature
+from mmf.extract.backbones import BACKBONES, backbone, backbone_class
+for modality, table in BACKBONES.items():
+    for name in table:
+        backbone_class(name, modality)
+for make in (lambda: parse_feature("x=rgb:timm:resnet18"), lambda: backbone("bert")):
+    try:
+        make()
+    except MmfError as error:
+        print(error)
+"""
+    run = [sys.executable, "-c", program]
+    said = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split()[3].rstrip(",") for line in said] == ["timm", "transformers"]
+    assert all("pip install 'mmf-video[networks]'" in line for line in said)
+
+
 # where things are
 
 
