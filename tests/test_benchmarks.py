@@ -1,6 +1,7 @@
 """Small forms of the long harnesses, so that they cannot rot."""
 
 import importlib.util
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,17 @@ def load(name: str):
 @pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda p: p.stem)
 def test_every_benchmark_says_how_it_is_run(path):
     assert f"python benchmarks/{path.name}" in load(path.stem).__doc__
+
+
+def test_flow_is_timed_and_compared_with_float64(capsys):
+    options = Namespace(official=None, threads=1, repeat=1, frames=1, exact=True)
+    load("flow").measure("scale1", 32, 48, options)
+    line, theirs, ours = capsys.readouterr().out.splitlines()
+    name, size, *numbers = line.split()
+    assert (name, size) == ("scale1", "32x48")
+    assert all(float(number) > 0 for number in numbers)
+    for form in (theirs, ours):
+        assert 0 < float(form.split()[1]) < 0.1  # pixels
 
 
 def test_mosi_goes_in_through_add_and_is_split_by_video(shared_data, tmp_path):
