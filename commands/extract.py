@@ -1,18 +1,16 @@
 """`mmf extract`: media in, features in a store."""
 
-import shlex
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mmf import MmfError
-from mmf.commands.shell import EVERY_SECONDS, STORE, console
+from mmf.commands.extract_report import Progress, report_job, report_plan
+from mmf.commands.shell import STORE
 
 if TYPE_CHECKING:
-    from mmf.extract import FeatureRequest, JobResult, Manifest
+    from mmf.extract import FeatureRequest, Manifest
     from mmf.store import FeatureStore
 
 MANY_VIDEOS = 1000  # from here on, features without weights must be asked for by name
@@ -94,7 +92,12 @@ _OWN_COLUMNS = ("path", "start", "end", "captions", "labels", "split", "size", "
 @click.option("--audio-track", "track", metavar="lang=LANG|N|all", help="Which sound.")
 @click.option("--segments", type=int, help="Rows at the middles of N equal parts.")
 @click.option("--views", metavar="NTxNS", help="NT clips, NS (1 or 3) crops of each.")
-@click.option("--sample", type=click.Choice(["grid", "keyframes"]), help="When pictures are taken.")
+@click.option(
+    "--sample",
+    multiple=True,
+    metavar="grid|keyframes|N",
+    help="When pictures are taken; with --dry-run, a number of videos to measure.",
+)
 @click.option("--decode", type=click.Choice(["exact", "fast"]), help="fast skips frames.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16", "fp16"]))
@@ -102,11 +105,11 @@ _OWN_COLUMNS = ("path", "start", "end", "captions", "labels", "split", "size", "
 @click.option("--dtype", default="float16", type=click.Choice(["float16", "float32", "uint8"]))
 @click.option("--workers", type=int, help="Lanes.  [default: one per core, one on a GPU]")
 @click.option("--shard", metavar="i/n", help="Only the i-th of n parts (from 0) of the videos.")
-@click.option("--retry", type=click.Choice(["failed"]), help="Try the failed videos again.")
+@click.option("--retry", type=click.Choice(["failed"]), help="Only the failed videos, again.")
 @click.option("--allow-partial", is_flag=True, help="Take files that end too early.")
 @click.option("--max-failure-rate", default=0.05, show_default=True, type=float)
 @click.option("--replace", is_flag=True, help="Begin features of another recipe anew.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; nothing is written.")
 def extract(source: str, store: str, **options: Any) -> int:
     """Extract features of the videos in SOURCE: a folder, a file, or a manifest.
 
@@ -116,6 +119,7 @@ def extract(source: str, store: str, **options: Any) -> int:
     \b
     mmf extract clips --modality rgb --modality audio
     mmf extract clips --modality rgb --backbone rgb=resnet34 --weights rgb=resnet34.safetensors
+    mmf extract clips --modality rgb --dry-run --sample 20      # what it would take
     """
     from mmf.extract import JobOptions, read_manifest
     from mmf.extract import extract as run_job
@@ -124,6 +128,7 @@ def extract(source: str, store: str, **options: Any) -> int:
 
     if options["batch_size"] != "auto" and not options["batch_size"].isdigit():
         raise MmfError(f"--batch-size {options['batch_size']!r}: expected auto or a number.")
+    options["sample"], measured = _sample(options["sample"], dry_run=options["dry_run"])
     requests, manifest = requests_of(options), read_manifest(source)
     _say_embedded(requests, manifest, options)
     job = JobOptions(
@@ -133,18 +138,32 @@ def extract(source: str, store: str, **options: Any) -> int:
         allow_partial=options["allow_partial"],
         max_failure_rate=options["max_failure_rate"],
         replace=options["replace"],
-        dry_run=options["dry_run"],
         shard=_shard(options["shard"]),
     )
     if options["dry_run"]:
-        result = run_job(manifest, store, requests, job)
-        click.echo(f"{result.inputs} videos; {result.todo} have something to do. Nothing was done.")
+        report_plan(manifest, store, requests, job, measured)
         return 0
-    with _Progress() as progress:
+    with Progress() as progress:
         result = run_job(manifest, FeatureStore.create(store), requests, job, progress)
     _keep_manifest(FeatureStore(store), manifest)
-    _report_job(result, store)
+    report_job(result, store)
     return result.exit_code
+
+
+def _sample(given: Sequence[str], *, dry_run: bool) -> tuple[str | None, int]:
+    """When pictures are taken, and how many videos are to be measured: names and numbers."""
+    numbers = [text for text in given if text.isdecimal()]
+    names = [text for text in given if text not in numbers]
+    if len(numbers) > 1 or len(names) > 1:
+        raise MmfError(f"--sample {' '.join(given)}: expected one name and one number at most.")
+    if numbers and not dry_run:
+        raise MmfError(
+            f"--sample {numbers[0]} measures so many videos for --dry-run. Add --dry-run, or say "
+            "when pictures are taken: --sample grid or keyframes."
+        )
+    if numbers == ["0"] or (names and names[0] not in ("grid", "keyframes")):
+        raise MmfError(f"--sample {given[0]!r}: expected grid, keyframes or a number of videos.")
+    return (names[0] if names else None), int(numbers[0]) if numbers else 0
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:
@@ -154,73 +173,3 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     if not (slash and i.isdigit() and n.isdigit()):
         raise MmfError(f"--shard {text!r}: expected i/n, for example 0/4 for the first of four.")
     return int(i), int(n)
-
-
-class _Progress:
-    """What `mmf extract` shows while it runs: a bar on a terminal, else a line now and then."""
-
-    def __init__(self) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._bar = Progress(
-            TextColumn("{task.completed:.0f}/{task.total:.0f} videos"),
-            BarColumn(),
-            TextColumn("{task.fields[detail]}"),
-            TimeRemainingColumn(),
-            console=console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
-        self._total = self._ended = self._failed = self._frames = 0
-        self._media_seconds = 0.0
-        self._begun = self._said = time.monotonic()
-
-    def __enter__(self) -> "_Progress":
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        self._bar.__exit__(*exc)
-
-    def __call__(self, event: Any) -> None:
-        if hasattr(event, "todo"):
-            self._total = event.todo
-            self._begun = self._said = time.monotonic()
-            self._task = self._bar.add_task("", total=event.todo, detail="")
-            return
-        self._ended += 1
-        self._failed += "failed" in event.status.values()
-        self._frames += event.media.frames
-        self._media_seconds += event.media.duration or 0.0
-        self._bar.update(self._task, completed=self._ended, detail=self._detail())
-        if "failed" in event.status.values():
-            self._bar.console.print(f"failed: {event.video_id!r}: {event.reason}", highlight=False)
-        now = time.monotonic()
-        if self._bar.disable and now - self._said > EVERY_SECONDS:
-            self._said = now
-            left = (now - self._begun) / self._ended * (self._total - self._ended)
-            line = f"{self._ended}/{self._total} videos · {self._detail()} · {left:.0f} s left"
-            click.echo(line, err=True)
-
-    def _detail(self) -> str:
-        seconds = max(time.monotonic() - self._begun, 1e-3)
-        return (
-            f"{self._frames} frames · {self._media_seconds / seconds:.1f} media s/s · "
-            f"{self._failed} failed"
-        )
-
-
-def _report_job(result: "JobResult", store: str) -> None:
-    for feature, n in result.counts.items():
-        missing = f" + {n.missing} left" if n.missing else ""
-        click.echo(
-            f"{feature}: {result.inputs} videos = {n.done} done + {n.failed} failed + "
-            f"{n.skipped} skipped{missing}"
-        )
-    rate = (
-        f", {result.frames} frames, {result.media_seconds:.0f} s of media" if result.tried else ""
-    )
-    click.echo(f"{store}: {result.tried} videos tried in {result.seconds:.1f} s{rate}")
-    if any(n.failed for n in result.counts.values()):
-        click.echo(f"why videos failed: mmf status {shlex.quote(store)} --failures")
-    if result.stopped:
-        click.echo(f"stopped by {result.stopped}; the same command goes on from here", err=True)

@@ -8,19 +8,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmf.extract.asked import JobOptions
     from mmf.extract.backbones import BACKBONES, Backbone, backbone
-    from mmf.extract.job import JobOptions, extract
+    from mmf.extract.job import extract
     from mmf.extract.manifest import Input, Manifest, read_manifest
     from mmf.extract.pipeline import VideoEnded
+    from mmf.extract.planning import Estimate, Plan, measure, plan
     from mmf.extract.presets import PRESETS, preset
     from mmf.extract.recipe import FeatureRequest, parse_feature, request_from_spec
     from mmf.extract.tally import Counts, JobResult, JobStarted
 
 _PLACES = {
     "backbones": ("BACKBONES", "Backbone", "backbone"),
-    "job": ("JobOptions", "extract"),
+    "asked": ("JobOptions",),
+    "job": ("extract",),
     "manifest": ("Input", "Manifest", "read_manifest"),
     "pipeline": ("VideoEnded",),
+    "planning": ("Estimate", "Plan", "measure", "plan"),
     "presets": ("PRESETS", "preset"),
     "recipe": ("FeatureRequest", "parse_feature", "request_from_spec"),
     "tally": ("Counts", "JobResult", "JobStarted"),
@@ -32,16 +36,20 @@ __all__ = [
     "PRESETS",
     "Backbone",
     "Counts",
+    "Estimate",
     "FeatureRequest",
     "Input",
     "JobOptions",
     "JobResult",
     "JobStarted",
     "Manifest",
+    "Plan",
     "VideoEnded",
     "backbone",
     "extract",
+    "measure",
     "parse_feature",
+    "plan",
     "preset",
     "read_manifest",
     "request_from_spec",

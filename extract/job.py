@@ -7,55 +7,30 @@ is done is not done again, whoever did it; the same command goes on where the la
 import contextlib
 import os
 import time
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from mmf import MmfError
-from mmf.extract.backbones import Backbone, backbone_class
+from mmf.extract.asked import USUAL, Asked, JobOptions, asked
+from mmf.extract.backbones import Backbone
 from mmf.extract.lanes import Work, run_here, run_processes
-from mmf.extract.manifest import Input, Manifest, read_manifest
-from mmf.extract.manifest.folders import STORE_MARK
+from mmf.extract.manifest import Input, Manifest
 from mmf.extract.pipeline import Feature, Task
 from mmf.extract.recipe import FeatureRequest, build, spec
 from mmf.extract.stopping import Stop
 from mmf.extract.tally import Counts, JobResult, JobStarted, Progress, Tally
 from mmf.store import FeatureSpec, FeatureStore
-from mmf.store.files import open_files
 
 # a process takes seconds to load torch: it is worth it for so many videos, or so large ones
 VIDEOS_PER_LANE = 32
 BYTES_PER_LANE = 32 << 20
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobOptions:
-    """How a job runs. Nothing here changes a row: what does stands in the requests."""
-
-    workers: int | None = None  # lanes; None = one per core on a CPU, one on a GPU
-    device: str = "auto"  # auto | cpu | cuda
-    retry_failed: bool = False
-    allow_partial: bool = False  # take files that end too early
-    max_failure_rate: float = 0.05  # of the videos tried
-    replace: bool = False  # begin features of another recipe anew
-    dry_run: bool = False  # say what would be done
-    shard: tuple[int, int] | None = None  # (i, n): the i-th of n parts, 0 ≤ i < n, by the ids' hash
-
-    def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise MmfError(f"workers is {self.workers}; expected 1 or more.")
-        if self.shard and not 0 <= self.shard[0] < self.shard[1]:
-            raise MmfError(
-                f"shard {self.shard[0]}/{self.shard[1]}: expected i/n with 0 ≤ i < n; the first of "
-                "four is 0/4."
-            )
-
-
 def extract(
     source: str | os.PathLike[str] | Manifest,
     store: str | os.PathLike[str] | FeatureStore,
     requests: Sequence[FeatureRequest],
-    options: JobOptions = JobOptions(),
+    options: JobOptions = USUAL,
     progress: Progress | None = None,
 ) -> JobResult:
     """Extract the requested features of every video of `source` into `store`.
@@ -64,45 +39,24 @@ def extract(
     is a row of `store.failures()`, never an exception; MmfError is for what stops the whole job
     (weights, another recipe under the same name), OSError for the store.
 
-    >>> asked = FeatureRequest(name="rgb", modality="rgb", backbone="hog")
-    >>> extract("clips", "features.mmf", [asked]).counts["rgb"]
+    >>> rgb = FeatureRequest(name="rgb", modality="rgb", backbone="hog")
+    >>> extract("clips", "features.mmf", [rgb]).counts["rgb"]
     Counts(done=8, skipped=0, failed=0, missing=0)
     """
-    _check_names(requests)
-    manifest = source if isinstance(source, Manifest) else read_manifest(source)
-    inputs = [one for one in manifest.inputs() if _in_shard(one.video_id, options.shard)]
-    folder = store.path if isinstance(store, FeatureStore) else open_files(store).root
-    path = folder.absolute()
-    there = FeatureStore(path) if (path / STORE_MARK).exists() else None
-    if there:  # what was deleted is no input any more
-        inputs = [one for one in inputs if one.video_id not in there.denied]
-    known = there.features if there and not options.replace else {}
-    requests = [_settled(request, known.get(request.name)) for request in requests]
-    device = _device(options.device, requests)
-    if options.dry_run:
-        return JobResult(
-            inputs=len(inputs), todo=len(list(_todo(there, inputs, requests, options)))
-        )
+    job = asked(source, store, requests, options)
     # before the store: weights that cannot be had leave nothing behind
-    backbones = [build(request, device=device) for request in requests]
-    job = _Job(FeatureStore.create(path), inputs, requests, options, device)
-    result = job.run(backbones, progress or (lambda _: None))
+    backbones = [build(request, device=job.device) for request in job.requests]
+    result = _Job(job).run(backbones, progress or (lambda _: None))
     if isinstance(store, FeatureStore):
         store.refresh()
     return result
 
 
 class _Job:
-    def __init__(
-        self,
-        store: FeatureStore,
-        inputs: Sequence[Input],
-        requests: Sequence[FeatureRequest],
-        options: JobOptions,
-        device: str,
-    ):
-        self.store, self.inputs, self.requests = store, inputs, requests
-        self.options, self.device = options, device
+    def __init__(self, job: Asked):
+        self.job, self.options, self.device = job, job.options, job.device
+        self.inputs, self.requests = job.inputs, job.requests
+        self.store = FeatureStore.create(job.path)
 
     def run(self, backbones: Sequence[Backbone], progress: Progress) -> JobResult:
         """Create the features, run the lanes, count what came of it."""
@@ -112,7 +66,7 @@ class _Job:
             for request, backbone in zip(self.requests, backbones, strict=True)
         ]
         groups: dict[tuple[str, ...], list[Task]] = {}
-        for names, task in _todo(self.store, self.inputs, self.requests, self.options):
+        for names, task in self.job.todo(self.store):
             groups.setdefault(names, []).append(task)
         todo = sum(map(len, groups.values()))
         lanes = {names: self._lanes(tasks) for names, tasks in groups.items()}
@@ -173,7 +127,7 @@ class _Job:
         inputs = [one for one in self.inputs if one.video_id not in store.denied]
         counts = {r.name: _counts(store, r.name, inputs) for r in self.requests}
         missing = {name: c.missing for name, c in counts.items() if c.missing}
-        if missing and not tally.stop.requested:
+        if missing and not tally.stop.requested and not self.options.retry_failed:
             raise MmfError(f"inputs without an outcome: {missing}. This is a defect of mmf.")
         return JobResult(
             inputs=len(inputs),
@@ -184,69 +138,10 @@ class _Job:
             frames=tally.frames,
             media_seconds=tally.media_seconds,
             seconds=seconds,
+            spent=tally.spent,
             stopped=tally.stop.requested,
             max_failure_rate=self.options.max_failure_rate,
         )
-
-
-def _todo(
-    store: FeatureStore | None,
-    inputs: Sequence[Input],
-    requests: Sequence[FeatureRequest],
-    options: JobOptions,
-) -> Iterator[tuple[tuple[str, ...], Task]]:
-    """Each input that has something to do, with the names of the features it lacks."""
-    settled = {"done", "skipped"} if options.retry_failed else {"done", "skipped", "failed"}
-    states: dict[str, dict[str, str]] = {request.name: {} for request in requests}
-    tries: dict[tuple[str, str], int] = {}
-    if store is not None:
-        states |= {name: store.state(name) for name in states if name in store.features}
-        for failure in store.failures().to_pylist():
-            tries[failure["feature"], failure["video_id"]] = failure["attempts"]
-    for source in inputs:
-        names = tuple(n for n, state in states.items() if state.get(source.video_id) not in settled)
-        if names:
-            attempts = 1 + max(tries.get((name, source.video_id), 0) for name in names)
-            yield names, Task(source=source, attempts=attempts)
-
-
-def _check_names(requests: Sequence[FeatureRequest]) -> None:
-    if not requests:
-        raise MmfError("no feature is asked for. Name a modality (--modality rgb).")
-    names = [request.name for request in requests]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise MmfError(f"two features are called {twice[0]!r}. Give one of them another --name.")
-
-
-def _in_shard(video_id: str, shard: tuple[int, int] | None) -> bool:
-    if shard is None:
-        return True
-    index, count = shard
-    return zlib.crc32(video_id.encode("utf-8", "surrogateescape")) % count == index
-
-
-def _device(device: str, requests: Sequence[FeatureRequest]) -> str:
-    """auto → cuda where there is one; cpu where no backbone has a use for another."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise MmfError(f"device {device!r}: expected auto, cpu or cuda.")
-    needed = any(backbone_class(r.backbone, r.modality).has_weights for r in requests)
-    if device == "cpu" or not needed:
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise MmfError("device 'cuda': torch sees no GPU here. Ask for --device cpu, or auto.")
-    return "cpu"
-
-
-def _settled(request: FeatureRequest, there: FeatureSpec | None) -> FeatureRequest:
-    """The request with its batch shape: asked for, or the one the feature was created with."""
-    if request.batch is not None or there is None or "batch" not in there.recipe:
-        return request
-    return replace(request, batch=there.recipe["batch"])
 
 
 def _counts(store: FeatureStore, feature: str, inputs: Sequence[Input]) -> Counts:

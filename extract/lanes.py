@@ -25,9 +25,11 @@ from mmf.extract.decoder.parent import Decoder
 from mmf.extract.pipeline import AHEAD, Feature, Lane, Task, VideoEnded
 from mmf.extract.recipe import FeatureRequest, build, spec
 from mmf.extract.signals import Signal
+from mmf.extract.spent import Spent
 from mmf.extract.stopping import Stop, Stopped
 from mmf.store import FeatureStore
 
+OnEnded = Callable[[VideoEnded | Spent], None]
 PATIENCE = 25.0  # seconds that a lane has to commit what is finished before it is killed
 _PR_SET_PDEATHSIG = 1
 _ONE_THREAD = {
@@ -63,14 +65,14 @@ def run_here(
     work: Work,
     features: Sequence[Feature],
     tasks: Iterable[Task],
-    on_ended: Callable[[VideoEnded], None],
+    on_ended: OnEnded,
     stop: Stop,
 ) -> None:
     """One lane in this process; on a CPU with one thread, as in a process of its own."""
     writer = FeatureStore(work.store).writer()
     lane = Lane(features, writer, decoder=work.decoder, on_ended=on_ended)
     with one_thread() if work.device == "cpu" else contextlib.nullcontext():
-        lane.run(_Listed(tasks), stop)
+        on_ended(lane.run(_Listed(tasks), stop))
 
 
 @contextlib.contextmanager
@@ -95,7 +97,7 @@ def run_processes(
     count: int,
     work: Work,
     tasks: Iterable[Task],
-    on_ended: Callable[[VideoEnded], None],
+    on_ended: OnEnded,
     stop: Stop,
 ) -> None:
     """`count` lanes, each in a process of its own. Raises the error that ended a lane."""
@@ -126,9 +128,7 @@ def run_processes(
         _end(list(lanes.values()))
 
 
-def _listen(
-    lane: "_Process", queue: Iterator[Task], on_ended: Callable[[VideoEnded], None], told: bool
-) -> bool:
+def _listen(lane: "_Process", queue: Iterator[Task], on_ended: OnEnded, told: bool) -> bool:
     """Act on one message; False when the lane is through. `told`: it was told to stop."""
     try:
         message = lane.pipe.recv()
@@ -141,7 +141,7 @@ def _listen(
             f"an extraction lane died ({how}). What was committed stays; run the same command "
             "again, with fewer --workers if the machine ran out of memory."
         ) from None
-    if isinstance(message, VideoEnded):
+    if isinstance(message, VideoEnded | Spent):
         on_ended(message)
     elif isinstance(message, BaseException):
         raise message
@@ -239,7 +239,7 @@ def _lane(pipe: Connection, work: Work, stop: Stop) -> None:
         on_ended=send,
     )
     with one_thread():
-        lane.run(_Given(pipe, stop), stop)
+        pipe.send(lane.run(_Given(pipe, stop), stop))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ so that a row has the same bits whatever stands beside it. A video is written wh
 of all features are there; a bucket of videos is committed together.
 """
 
-from collections.abc import Callable, Sequence
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
@@ -17,6 +19,7 @@ from mmf.extract.decoder.parent import Decoder, Ended, Event, Failed, Restarted,
 from mmf.extract.manifest import Input
 from mmf.extract.rows import RowBatch, Rows, Unstorable, storable
 from mmf.extract.signals import Signal
+from mmf.extract.spent import Spent
 from mmf.extract.stopping import Stop, Stopped
 from mmf.store import FeatureSpec, Media, Outcome, Track
 from mmf.store.writer import Writer
@@ -96,20 +99,22 @@ class Lane:
         self._batches = [RowBatch(f.backbone) for f in features]
         self._videos: dict[str, _Video] = {}
         self._held = 0  # videos put or marked since the last commit
+        self._began = self._waited = 0.0
         self._on_decoded, self._on_ended = on_decoded, on_ended
 
-    def run(self, tasks: Tasks, stop: Stop) -> None:
+    def run(self, tasks: Tasks, stop: Stop) -> Spent:
         """Work until there is no task left, or the stop is asked for; then commit.
 
         An error of the store (OSError) ends the lane; it is never a video's failure. What was not
         committed by then is dropped, and the next run makes it again.
         """
+        before = _cpu_seconds_of_children()
         try:
             with self._make_decoder() as decoder:
                 try:
                     while self._submit(decoder, tasks):
                         events = decoder.events()
-                        while (event := stop.wait(partial(next, events, None))) is not None:
+                        while (event := stop.wait(partial(self._next, events))) is not None:
                             self._handle(event)
                             if isinstance(event, Ended | Failed):
                                 self._submit(decoder, tasks)
@@ -121,6 +126,28 @@ class Lane:
         except BaseException:
             self._writer.discard()
             raise
+        before += decoder.starting_cpu_seconds
+        return Spent(
+            lanes=1,
+            seconds=time.perf_counter() - self._began if self._began else 0.0,
+            waited=self._waited,
+            decoder_cpu_seconds=_cpu_seconds_of_children() - before,
+            forward={
+                f.spec.name: batch.spent
+                for f, batch in zip(self._features, self._batches, strict=True)
+            },
+        )
+
+    def _next(self, events: Iterator[Event]) -> Event | None:
+        """The decoder's next event; the wait for the first one is its start, and not counted."""
+        before = time.perf_counter()
+        event = next(events, None)
+        now = time.perf_counter()
+        if self._began:
+            self._waited += now - before
+        else:
+            self._began = now
+        return event
 
     def _submit(self, decoder: Decoder, tasks: Tasks) -> bool:
         """Keep the decoder fed; False when nothing is left to decode."""
@@ -248,3 +275,9 @@ def _outcome(
         attempts=task.attempts,
         media=media,
     )
+
+
+def _cpu_seconds_of_children() -> float:
+    """CPU-s of the processes that this one started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -4,12 +4,14 @@ A batch is always of the recipe's shape; where too few payloads came, what is le
 whatever was there before, and no row depends on it.
 """
 
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mmf import MmfError
 from mmf.extract.backbones import Backbone
+from mmf.extract.spent import Forward
 from mmf.store import FeatureSpec
 
 
@@ -29,6 +31,7 @@ class RowBatch:
         self._backbone = backbone
         self._payloads = backbone.empty_batch()
         self._rows: list[Rows] = []
+        self.spent = Forward()
 
     def add(self, rows: Rows, payload: np.ndarray | str) -> bool:
         """Copy one payload in; True when a forward was made."""
@@ -40,7 +43,13 @@ class RowBatch:
         """Compute what is there and hand every row to its video; False if nothing was there."""
         if not self._rows:
             return False
+        began, cpu = time.perf_counter(), time.thread_time()
         values = self._backbone.rows(self._payloads)
+        self.spent += Forward(
+            rows=len(self._rows),
+            seconds=time.perf_counter() - began,
+            cpu_seconds=time.thread_time() - cpu,
+        )
         finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
         for rows, value, good in zip(self._rows, values, finite, strict=False):
             rows.values.append(value)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mmf.extract.pipeline import VideoEnded
+from mmf.extract.spent import Spent
 from mmf.extract.stopping import Stop
 
 JUDGED_AFTER = 200  # videos, before the share of failures can end a job
@@ -40,6 +41,7 @@ class JobResult:
     frames: int = 0
     media_seconds: float = 0.0
     seconds: float = 0.0
+    spent: Spent = field(default_factory=Spent)
     stopped: str = ""  # "" = ran to its end; SIGTERM, SIGINT, failures
     max_failure_rate: float = 0.05
 
@@ -62,10 +64,14 @@ class Tally:
         self.stop = stop
         self.tried = self.failed = self.frames = 0
         self.media_seconds = 0.0
+        self.spent = Spent()
         self._max_failure_rate, self._progress = max_failure_rate, progress
 
-    def __call__(self, event: VideoEnded) -> None:
-        """Count one video, and tell of it."""
+    def __call__(self, event: VideoEnded | Spent) -> None:
+        """Count one video, and tell of it; or add what a lane spent."""
+        if isinstance(event, Spent):
+            self.spent += event
+            return
         self.tried += 1
         self.failed += "failed" in event.status.values()
         self.frames += event.media.frames

@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 from mmf.extract.decoder.ring import Ring
 from mmf.extract.media.decoding import Done, Facts, Opened, Request, Row, decode
 from mmf.extract.media.opening import Limits, Unusable, check_identity
+from mmf.extract.media.planning import plan
 from mmf.extract.signals import from_json
 
 _PR_SET_PDEATHSIG = 1
@@ -37,7 +39,7 @@ def main() -> None:
         _confine(limits.memory_bytes, parent)
         av.logging.set_level(None)
         worker = _Worker(options, limits, Ring(memory, nbytes), events)
-        worker.say("ready")
+        worker.say("ready", time.process_time())
         for line in lines:
             worker.work(*json.loads(line))
 
@@ -57,6 +59,7 @@ class _Worker:
     def __init__(self, options: dict[str, Any], limits: Limits, ring: Ring, events: int):
         self._signals = [from_json(values) for values in options["signals"]]
         self._allow_partial = bool(options["allow_partial"])
+        self._work = plan if options["plan"] else decode
         self._limits, self._ring, self._events = limits, ring, events
 
     def say(self, *message: Any) -> None:
@@ -76,7 +79,7 @@ class _Worker:
                 captions=captions,
                 facts=facts,
             )
-            self._tell(decode(path, self._signals, request), facts)
+            self._tell(self._work(path, self._signals, request), facts)
         except Unusable as error:
             self.say("failed", error.reason, error.stage, str(error), asdict(facts))
         except MemoryError:

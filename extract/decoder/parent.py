@@ -92,7 +92,8 @@ class Decoder:
 
     The events of a file come together and in order of time for each signal; files do not
     interleave. One thread submits and takes the events: on Linux the process dies with the thread
-    that started it.
+    that started it. With `plan` nothing is decoded, and files end with the rows that they will have
+    (`mmf.extract.media.planning`).
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Decoder:
         *,
         limits: Limits = DEFAULT_LIMITS,
         allow_partial: bool = False,
+        plan: bool = False,
     ):
         self._shapes = [(_dtype(signal), signal.row_shape) for signal in signals]
         largest = max((d.itemsize * int(np.prod(s)) for d, s in self._shapes if d), default=0)
@@ -109,8 +111,10 @@ class Decoder:
             "signals": [to_json(signal) for signal in signals],
             "limits": asdict(limits),
             "allow_partial": allow_partial,
+            "plan": plan,
         }
         self._limits = limits
+        self.starting_cpu_seconds = 0.0  # of its processes, before they were ready
         self._process: Process | None = None
         self._queue: deque[_Job] = deque()  # not yet told to the process
         self._told: deque[_Job] = deque()  # told and not ended; the first is being decoded
@@ -188,6 +192,8 @@ class Decoder:
         allowed = self._limits.timeout + self._limits.timeout_per_second * job.duration
         started = time.monotonic()
         message = child.listen(allowed - job.waited if child.ready else START_TIMEOUT)
+        if message is not None and message[0] == "ready":
+            self.starting_cpu_seconds += message[1]
         if child.ready:
             job.waited += time.monotonic() - started
         if message is None:

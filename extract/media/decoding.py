@@ -102,7 +102,7 @@ def decode(
     with open_media(path, request.limits) as source:
         request.facts.size_bytes = source.size_bytes
         yield Opened(duration=declared_duration(source.container))
-        one_pass = _Pass(source, signals, request, end)
+        one_pass = Pass(source, signals, request, end)
         one_pass.find_captions(path)
         yield from one_pass.rows()
         yield Done(rows=tuple(one_pass.counts), missing=one_pass.missing)
@@ -120,7 +120,7 @@ def _find_end(path: str, limits: Limits) -> float:
         return clock.end
 
 
-class _Pass:
+class Pass:
     """The one pass over the packets, and what has been gathered in it."""
 
     def __init__(
@@ -147,7 +147,7 @@ class _Pass:
                 of = [stream.index for stream in tracks]
                 self.sounds[index] = SoundRows(signal, self.clock.start, of)
             elif isinstance(signal, Pictures) and self.video is not None:
-                grid = _grid(signal, self.clock.start, end, step_of(self.video))
+                grid = grid_of(signal, self.clock.start, end, step_of(self.video))
                 if isinstance(signal, Clips):
                     self.pictures[index] = ClipRows(signal, grid)
                 else:
@@ -297,7 +297,7 @@ class _Pass:
             self.counts[index] += 1
 
 
-def _grid(signal: Pictures, start: float, end: float | None, step: float) -> Grid:
+def grid_of(signal: Pictures, start: float, end: float | None, step: float) -> Grid:
     """The times of a signal's rows in a file whose frames are `step` seconds apart."""
     span = signal.frames * signal.stride * step if isinstance(signal, Clips) else 0.0
     if isinstance(signal, Clips) and signal.views:

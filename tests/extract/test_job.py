@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mmf import MmfError
-from mmf.extract import FeatureRequest, JobOptions, JobStarted, VideoEnded, extract, tally
+from mmf.extract import FeatureRequest, JobOptions, JobStarted, VideoEnded, extract, plan, tally
 from mmf.extract.sample_set import make_sample_set
 from mmf.extract.tally import Counts, JobResult
 from mmf.store import FeatureStore, RecipeMismatch
@@ -245,12 +245,11 @@ def test_names_that_are_no_text_are_inputs_too(clips, tmp_path):
 
 
 def test_a_dry_run_touches_nothing(whole, clips, tmp_path):
-    dry = JobOptions(dry_run=True)
-    planned = extract(clips, tmp_path / "s.mmf", [RGB], dry)
-    assert (planned.inputs, planned.todo, planned.exit_code) == (9, 9, 0)
+    planned = plan(clips, tmp_path / "s.mmf", [RGB], HERE)
+    assert (planned.inputs, planned.todo, planned.unusable) == (9, 9, {"not_media": 1})
     assert not (tmp_path / "s.mmf").exists()
     store, _, _ = whole
-    assert extract(clips, store.path, [RGB], dry).todo == 0
+    assert plan(clips, store.path, [RGB], HERE).todo == 0
 
 
 def test_a_job_of_which_too_many_fail_is_stopped(tmp_path, monkeypatch):

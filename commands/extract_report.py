@@ -1,0 +1,145 @@
+"""What `mmf extract` says: before it begins, while it runs, and at its end."""
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mmf.commands.shell import EVERY_SECONDS, console, in_bytes
+
+if TYPE_CHECKING:
+    from mmf.extract import FeatureRequest, JobOptions, JobResult, Manifest
+
+
+def report_plan(
+    manifest: "Manifest",
+    store: str,
+    requests: Sequence["FeatureRequest"],
+    job: "JobOptions",
+    measured: int,
+) -> None:
+    """Print what the job would do, and with `measured` videos tried, what it would take."""
+    from mmf.extract import measure, plan
+
+    planned = plan(manifest, store, requests, job)
+    click.echo(
+        f"{planned.inputs} videos; {planned.todo} have something to do: "
+        f"{in_bytes(planned.size_bytes)}, {planned.media_seconds:.0f} s, {planned.frames} frames"
+    )
+    streams = ", ".join(f"{name} in {videos}" for name, videos in planned.streams.items())
+    click.echo(f"streams: {streams}")
+    if planned.unusable:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(planned.unusable.items()))
+        click.echo(f"cannot be opened: {reasons}")
+    for feature in planned.features:
+        shape = "x".join(map(str, feature.spec.shape))
+        click.echo(
+            f"{feature.spec.name}: {feature.rows} rows of {shape} {feature.spec.dtype} = "
+            f"{in_bytes(feature.bytes)} from {feature.videos} videos"
+        )
+    if measured and planned.todo:
+        found = measure(planned, manifest, requests, job, videos=measured)
+        decoding, forward = found.decoder_cpu_seconds / 3600, found.forward_cpu_seconds / 3600
+        click.echo(
+            f"measured on {found.measured} videos: {decoding + forward:.2g} CPU-hours (decoding "
+            f"{decoding:.2g}, forward {forward:.2g}), {found.gpu_seconds / 3600:.2g} GPU-hours, "
+            f"{found.bytes / 1e12:.2g} TB; {found.limit} limits. About "
+            f"{_in_hours(found.seconds)} on this machine"
+        )
+    click.echo("Nothing was done.")
+
+
+def _in_hours(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+class Progress:
+    """What `mmf extract` shows while it runs: a bar on a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            TextColumn("{task.completed:.0f}/{task.total:.0f} videos"),
+            BarColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeRemainingColumn(),
+            console=console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+        self._total = self._ended = self._failed = self._frames = 0
+        self._media_seconds = 0.0
+        self._begun = self._said = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._bar.__exit__(*exc)
+
+    def __call__(self, event: Any) -> None:
+        """Take in what a job tells: that it begins, or that a video ended."""
+        if hasattr(event, "todo"):
+            self._total = event.todo
+            self._begun = self._said = time.monotonic()
+            self._task = self._bar.add_task("", total=event.todo, detail="")
+            return
+        self._ended += 1
+        self._failed += "failed" in event.status.values()
+        self._frames += event.media.frames
+        self._media_seconds += event.media.duration or 0.0
+        self._bar.update(self._task, completed=self._ended, detail=self._detail())
+        if "failed" in event.status.values():
+            self._bar.console.print(f"failed: {event.video_id!r}: {event.reason}", highlight=False)
+        now = time.monotonic()
+        if self._bar.disable and now - self._said > EVERY_SECONDS:
+            self._said = now
+            left = (now - self._begun) / self._ended * (self._total - self._ended)
+            line = f"{self._ended}/{self._total} videos · {self._detail()} · {left:.0f} s left"
+            click.echo(line, err=True)
+
+    def _detail(self) -> str:
+        seconds = max(time.monotonic() - self._begun, 1e-3)
+        return (
+            f"{self._frames} frames · {self._media_seconds / seconds:.1f} media s/s · "
+            f"{self._failed} failed"
+        )
+
+
+def report_job(result: "JobResult", store: str) -> None:
+    """Print what became of a job."""
+    for feature, n in result.counts.items():
+        missing = f" + {n.missing} left" if n.missing else ""
+        click.echo(
+            f"{feature}: {result.inputs} videos = {n.done} done + {n.failed} failed + "
+            f"{n.skipped} skipped{missing}"
+        )
+    rate = (
+        f", {result.frames} frames, {result.media_seconds:.0f} s of media" if result.tried else ""
+    )
+    click.echo(f"{store}: {result.tried} videos tried in {result.seconds:.1f} s{rate}")
+    if result.spent.limit:
+        click.echo(_line_of(result))
+    if any(n.failed for n in result.counts.values()):
+        click.echo(f"why videos failed: mmf status {shlex.quote(store)} --failures")
+    if result.stopped:
+        click.echo(f"stopped by {result.stopped}; the same command goes on from here", err=True)
+
+
+def _line_of(result: "JobResult") -> str:
+    """How fast each side was, and which one the other waited for."""
+    spent, forward = result.spent, result.spent.forward_all
+    seconds = spent.seconds / spent.lanes
+    lanes = "1 lane" if spent.lanes == 1 else f"{spent.lanes} lanes"
+    return (
+        f"decode {result.frames / seconds:.0f} frames/s, forward {forward.rows / seconds:.0f} "
+        f"rows/s in {lanes}: {forward.seconds / spent.seconds:.0%} of the time forward, "
+        f"{spent.waited / spent.seconds:.0%} waiting for the decoder; {spent.limit} limits"
+    )
