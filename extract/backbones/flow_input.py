@@ -21,11 +21,11 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import nn
 
-from mmf import MmfError
+from mmf import MmfError, unknown
 from mmf.extract.backbones import BACKBONES
 from mmf.extract.backbones.contract import Backbone, Setup
 from mmf.extract.backbones.flow_source import OPTIONS, FlowBackbone
-from mmf.extract.flow.encoding import encode
+from mmf.extract.flow.encoding import WAYS, encode
 from mmf.extract.signals import Clips, FramePairs, Frames, Signal
 
 _WHOLE = {**OPTIONS, "encode": "zero", "bound": "20"}
@@ -39,6 +39,8 @@ class FlowInput(FlowBackbone):
     def __init__(self, setup: Setup):
         super().__init__(setup)
         self._way, self._bound = self.chosen["encode"], _bound(self.chosen["bound"])
+        if self._way not in WAYS:
+            raise unknown("way to encode flow", self._way, WAYS)
         own = {k: v for k, v in setup.options.items() if k in self.inner.options}
         fed = self.inner(replace(setup, signal=_pictures(setup.signal), options=own))
         self._fed = fed

@@ -28,8 +28,8 @@ REAL = Path(__file__).parents[3] / "shared" / "data" / "videos"
 
 def names_of(base: str, found: type[Backbone]) -> list[str]:
     """What of a line of the table is tried: the bare name, and each variant but mere sizes."""
-    if hasattr(found, "inner") and base not in FED:
-        return []
+    if hasattr(found, "inner"):
+        return [base] if base in FED else []
     if hasattr(found, "known"):
         return [base]
     variants = [f"{base}:{variant}" for variant in found.variants]

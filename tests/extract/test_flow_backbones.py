@@ -42,7 +42,7 @@ def test_options_that_cannot_be_meant_say_what_is_expected():
     with pytest.raises(MmfError, match="side='tiny'.*16 or more"):
         on_flow("raw", side="tiny")
     with pytest.raises(UnknownName, match="'colours'.*wheel"):
-        on_flow("resnet18", encode="colours").rows(moving(0, 1))
+        on_flow("resnet18", encode="colours")
     with pytest.raises(UnknownName, match="option of flow:resnet18.*encode"):
         parse_feature("flow=flow:resnet18,encoding=zero")
 
