@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mmf.extract.backbones.checkpoint import load, torchvision_source
 from mmf.extract.backbones.contract import Setup
+from mmf.extract.backbones.folding import folded
 from mmf.extract.backbones.network import NetworkBackbone
 from mmf.extract.signals import Frames, Signal
 
@@ -45,7 +46,7 @@ class ImageNetwork(NetworkBackbone):
         self._mean = torch.tensor(self.mean, device=device).view(3, 1, 1)
         self._deviation = torch.tensor(self.deviation, device=device).view(3, 1, 1)
         loaded = load(torchvision_source(architecture, EDITION), setup.weights)
-        super().__init__(setup, loaded, _without_head(loaded.network))
+        super().__init__(setup, loaded, folded(_without_head(loaded.network)))
 
     def normalise(self, images: Float32[Tensor, "B 3 h w"]) -> Float32[Tensor, "B 3 h w"]:
         """Images in 0…1 → with the mean and deviation that the network was trained with."""

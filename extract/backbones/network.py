@@ -6,6 +6,7 @@ A network's file says what goes in (`prepare`) and how its output becomes rows (
 import functools
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from mmf import MmfError
 from mmf.extract.backbones.checkpoint import Loaded
 from mmf.extract.backbones.contract import Backbone, Setup
+from mmf.extract.matmul import fast_matmul
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -69,7 +71,8 @@ class NetworkBackbone(Backbone):
             given = given.contiguous(memory_format=self.memory_format)
         try:
             # fp32 means fp32 on a GPU too, and one algorithm for one shape
-            with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
+            exact = {"benchmark": False, "deterministic": True, "allow_tf32": False}
+            with torch.backends.cudnn.flags(**exact), self._products():
                 made = self.trunk(given).float()
         except torch.OutOfMemoryError as error:
             raise MmfError(
@@ -77,6 +80,11 @@ class NetworkBackbone(Backbone):
                 f"{self.device}. Ask for a smaller one (--batch-size); it is part of the recipe."
             ) from error
         return self.finish(made).contiguous().cpu().numpy()
+
+    def _products(self) -> AbstractContextManager[None]:
+        """On a CPU float32 products by the faster library, where it is as exact."""
+        plain = self.torch_device.type == "cpu" and self.precision == "fp32"
+        return fast_matmul() if plain else nullcontext()
 
     def flops_per_row(self) -> float:
         """Floating point operations of one row, counted by torch on tensors without storage."""
