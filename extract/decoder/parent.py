@@ -7,14 +7,15 @@ and another goes on.
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from mmf import MmfError
 from mmf.extract.decoder.process import Process, json_line
-from mmf.extract.media.opening import DEFAULT_LIMITS, Limits
+from mmf.extract.decoder.staging import Staged, Staging, is_far, shown
+from mmf.extract.media.opening import DEFAULT_LIMITS, Limits, Unusable
 from mmf.extract.signals import Cues, Signal, Waves, to_json
 from mmf.store.feature import Media
 
@@ -73,6 +74,7 @@ class _Job:
     captions: str | None
     size: int | None
     sha256: str | None
+    fetched: dict[str, Staged] = field(default_factory=dict)  # by URL
     attempts: int = 0
     waited: float = 0.0  # seconds that we waited for its rows
     duration: float = 0.0  # seconds of media, as far as we know
@@ -80,11 +82,18 @@ class _Job:
     @property
     def shown(self) -> str:
         """The path as text that every table takes."""
-        return self.path.encode("utf-8", "backslashreplace").decode()
+        return shown(self.path).encode("utf-8", "backslashreplace").decode()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether all that was to be fetched has come."""
+        return all(staged.there for staged in self.fetched.values())
 
     @property
     def command(self) -> bytes:
-        return json_line([self.path, self.captions, self.size, self.sha256])
+        here = {url: staged.path() for url, staged in self.fetched.items()}
+        path, captions = (name and here.get(name, name) for name in (self.path, self.captions))
+        return json_line([path, captions, self.size, self.sha256])
 
 
 class Decoder:
@@ -116,6 +125,7 @@ class Decoder:
         self._limits = limits
         self.starting_cpu_seconds = 0.0  # of its processes, before they were ready
         self._process: Process | None = None
+        self._staging: Staging | None = None  # where some file is at a URL
         self._queue: deque[_Job] = deque()  # not yet told to the process
         self._told: deque[_Job] = deque()  # told and not ended; the first is being decoded
         self._behind: int | None = None  # the ring's position behind the sample given last
@@ -140,8 +150,15 @@ class Decoder:
         size: int | None = None,
         sha256: str | None = None,
     ) -> None:
-        """Queues a file. `captions` names its caption file; `size`, `sha256` must be the file's."""
+        """Queues a file. `captions` names its caption file; `size`, `sha256` must be the file's.
+
+        Files at URLs are fetched from now on, in order, while others are decoded.
+        """
         job = _Job(key=key, path=path, captions=captions, size=size, sha256=sha256)
+        for url, of_size in ((path, size), (captions, None)):
+            if url is not None and is_far(url):
+                self._staging = self._staging or Staging(self._limits.staged_bytes)
+                job.fetched[url] = self._staging.fetch(url, of_size)
         self._queue.append(job)
         self._tell()
 
@@ -152,8 +169,9 @@ class Decoder:
         """
         while self.pending:
             self._release()
+            failed = self._not_fetched()
             self._tell()
-            event = self._next_event()
+            event = failed or self._next_event()
             if event is not None:
                 yield event
         self._release()
@@ -165,17 +183,43 @@ class Decoder:
             self._process = None
         self._queue.clear()
         self._told.clear()
+        if self._staging is not None:
+            self._staging.close()
+            self._staging = None
+
+    def _not_fetched(self) -> Failed | None:
+        """Waits for the next file where none is being decoded; what it failed of."""
+        if self._told or not self._queue:
+            return None
+        job = self._queue[0]
+        try:
+            for staged in job.fetched.values():
+                staged.path()
+        except Unusable as error:
+            self._end(self._queue)
+            return _failed(job, error.reason, error.stage, str(error), Media(path=job.shown))
+        return None
+
+    def _end(self, queue: deque[_Job]) -> None:
+        """The first file of a queue is through: what was fetched of it goes."""
+        for staged in queue.popleft().fetched.values():
+            staged.release()
 
     def _tell(self) -> None:
         if self._process is not None and self._process.told >= RECYCLE_AFTER and not self._told:
             self._process.kill()
             self._process = None
         if self._process is None:
-            if not self._queue:
+            if not (self._queue and self._queue[0].is_here):
                 return
             self._process = Process(self._options, self._ring_bytes)
             self._behind = None
-        while self._queue and len(self._told) < AHEAD and self._process.told < RECYCLE_AFTER:
+        while (
+            self._queue
+            and self._queue[0].is_here
+            and len(self._told) < AHEAD
+            and self._process.told < RECYCLE_AFTER
+        ):
             job = self._queue.popleft()
             self._told.append(job)
             self._process.tell(job.command)
@@ -186,9 +230,9 @@ class Decoder:
         self._behind = None
 
     def _next_event(self) -> Event | None:
-        child, job = self._process, self._told[0]
-        if child is None:
+        if self._process is None or not self._told:
             return None
+        child, job = self._process, self._told[0]
         allowed = self._limits.timeout + self._limits.timeout_per_second * job.duration
         started = time.monotonic()
         message = child.listen(allowed - job.waited if child.ready else START_TIMEOUT)
@@ -214,15 +258,14 @@ class Decoder:
         if kind == "opened":
             job.duration = values[0] or 0.0
         elif kind == "done":
-            self._told.popleft()
+            self._end(self._told)
             rows, missing, facts = values
             media = Media(path=job.shown, **facts)
             return Ended(key=job.key, media=media, rows=tuple(rows), missing=dict(missing))
         elif kind == "failed":
-            self._told.popleft()
+            self._end(self._told)
             reason, stage, text, facts = values
-            media = Media(path=job.shown, **facts)
-            return Failed(key=job.key, reason=reason, stage=stage, message=text, media=media)
+            return _failed(job, reason, stage, text, Media(path=job.shown, **facts))
         return None
 
     def _lost(self, job: _Job, child: Process) -> Event:
@@ -236,7 +279,7 @@ class Decoder:
         job.attempts += 1
         again = not hung and job.attempts < ATTEMPTS
         if not again:
-            self._told.popleft()
+            self._end(self._told)
         self._queue.extendleft(reversed(self._told))
         self._told.clear()
         job.waited = 0.0
@@ -244,9 +287,12 @@ class Decoder:
             return Restarted(key=job.key)
         if hung:
             errors = "decoding took longer than the time limit for a file of its length."
-        media = Media(path=job.shown)
         message = errors or f"the decoder's process ended with {reason}."
-        return Failed(key=job.key, reason=reason, stage="decode", message=message, media=media)
+        return _failed(job, reason, "decode", message, Media(path=job.shown))
+
+
+def _failed(job: _Job, reason: str, stage: str, message: str, media: Media) -> Failed:
+    return Failed(key=job.key, reason=reason, stage=stage, message=message, media=media)
 
 
 def _dtype(signal: Signal) -> np.dtype | None:

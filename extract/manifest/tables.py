@@ -20,8 +20,9 @@ SHOWN = 20  # offenders that an error lists
 def read_table(source: str) -> tuple[pa.Table, tuple[int, ...], int]:
     """(items, the row of each video's first item, how many rows repeat an item).
 
-    `path` becomes bytes, it and `captions` relative to the manifest's folder; `labels` a list of
-    strings. Other columns stay as they are. Raises MmfError in words for whoever wrote the file.
+    `path` becomes bytes, it and `captions` relative to the manifest's folder unless they are URLs;
+    `labels` a list of strings. Other columns stay as they are. Raises MmfError in words for whoever
+    wrote the file.
     """
     table = READERS[os.path.splitext(source)[1].lower()](source)
     if {*KINETICS} <= {*table.column_names} and "path" not in table.column_names:
@@ -187,6 +188,8 @@ def _converted(source: str, name: str, values: list[Any]) -> list[Any]:
 
 
 def _joined(folder: str, path: str) -> str:
+    if "://" in path:  # a URL, to be fetched
+        return path
     return os.path.normpath(os.path.join(folder, path))
 
 

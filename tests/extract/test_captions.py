@@ -100,12 +100,12 @@ Kind: captions
 Language: en
 
 00:00:00.080 --> 00:00:02.389 align:start position:0%
- 
+{blank}
 so<00:00:00.320><c> this</c><00:00:00.560><c> is</c><00:00:00.800><c> it</c>
 
 00:00:02.389 --> 00:00:02.399 align:start position:0%
 so this is it
- 
+{blank}
 
 00:00:02.399 --> 00:00:04.550 align:start position:0%
 so this is it
@@ -113,7 +113,7 @@ no<00:00:02.639><c> no</c><00:00:03.120><c> wait</c>
 
 00:00:04.550 --> 00:00:04.560 align:start position:0%
 no no wait
- 
+{blank}
 
 00:00:04.560 --> 00:00:06.000 align:start position:0%
 no no wait
@@ -121,8 +121,8 @@ no<00:00:04.800><c> no</c><00:00:05.120><c> wait</c>
 
 00:00:06.000 --> 00:00:06.010 align:start position:0%
 no no wait
- 
-"""
+{blank}
+""".replace("{blank}", " ")
 YOUTUBE_SRT = """1
 00:00:00,080 --> 00:00:02,389
 so this is it
@@ -241,7 +241,8 @@ def test_ttml_is_read_with_the_times_of_what_its_paragraphs_lie_in():
 def test_ttml_may_have_its_times_on_spans():
     pytest.importorskip("ttconv")
     text = """<tt xmlns="http://www.w3.org/ns/ttml" xml:lang="en"><body><div><p>
-    <span begin="1s" end="2s">one</span> <span begin="2s" end="3s">two</span></p></div></body></tt>"""
+    <span begin="1s" end="2s">one</span> <span begin="2s" end="3s">two</span></p>
+    </div></body></tt>"""
     assert parse_captions(text) == ([Cue(start=1.0, end=3.0, text="one two")], 0)
 
 
