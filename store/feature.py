@@ -231,12 +231,17 @@ def differing_field(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str 
     return ""
 
 
+_STEPS = np.arange(4096, dtype=np.float64)
+
+
 def _regular(times: np.ndarray) -> tuple[float, float] | None:
     if len(times) == 0:
         return 0.0, 0.0
     t0 = float(times[0])
     dt = float(times[1]) - t0 if len(times) > 1 else 0.0
-    return (t0, dt) if (t0 + np.arange(len(times)) * dt == times).all() else None
+    steps = _STEPS[: len(times)] if len(times) <= len(_STEPS) else np.arange(len(times))
+    made = steps if (t0, dt) == (0.0, 1.0) else t0 + steps * dt
+    return (t0, dt) if (made == times).all() else None
 
 
 def _canonical(value: Any) -> str:
