@@ -95,7 +95,7 @@ def test_the_python_example_runs_as_it_stands(folder, monkeypatch):
 
 
 def test_the_numbers_are_filled_in():
-    for mark in ("demo", "mosi", "extract"):
+    for mark in ("demo", "mosi", "extract", "retrieval"):
         assert re.search(r"\d\.\d", between(mark)), f"README has no numbers between {mark}"
 
 
