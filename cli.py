@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from mmf import MmfError, __version__
-from mmf.commands import about, demo, exchange, extract, stores, training, weights
+from mmf.commands import about, demo, exchange, extract, look, stores, training, weights
 from mmf.commands.shell import Commands
 
 
@@ -36,6 +36,7 @@ def cli() -> None:
 
 for _command in (
     extract.extract,
+    look.look,
     weights.weights,
     stores.status,
     stores.verify,
