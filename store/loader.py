@@ -28,6 +28,8 @@ class Loader:
     The order is a pure function of (seed, epoch, rank, world_size) and the items: see
     `mmf.store.order`. ``shuffle=True`` is ``"window"``, which is ``"full"`` where the items' rows
     are not more than `window_bytes`. Each of `world_size` ranks has its own part of the epoch.
+    The items are those that it was made with, whatever the store takes in later; with threads, no
+    other thread may commit to or refresh this very store while an epoch runs.
     """
 
     store: "FeatureStore"
@@ -91,11 +93,17 @@ class Loader:
     def _columns(self) -> Items:
         return Items.of(self.items)
 
-    @cached_property
+    @property
     def _positions(self) -> dict[str, np.ndarray]:
-        """Where each item's video stands, by feature."""
-        ids = self._columns.video_ids
-        return {name: self.store.stored(name).positions(ids) for name in self.reading.features}
+        """Where each item's video stands, by feature; anew where the store has taken in more."""
+        features = {name: self.store.stored(name) for name in self.reading.features}
+        tables = [feature.outcomes for feature in features.values()]
+        known = self.__dict__.get("_known")
+        if known is None or any(a is not b for a, b in zip(known[0], tables, strict=True)):
+            ids = self._columns.video_ids
+            known = tables, {name: feature.positions(ids) for name, feature in features.items()}
+            self.__dict__["_known"] = known
+        return known[1]
 
     @cached_property
     def _places(self) -> tuple[np.ndarray, np.ndarray]:

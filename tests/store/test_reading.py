@@ -91,6 +91,19 @@ def test_batches_hold_the_rows_that_were_put_also_in_memory_used_before(
     assert seen == 3 * len(store.items(features=["rgb", "audio"]))
 
 
+def test_a_loader_reads_the_right_rows_when_the_store_has_taken_in_more(store):
+    loader = store.loader(("rgb", "audio"), "train", batch_size=8)
+    list(loader.epoch(0))
+    before = Track(video_id="a", values=np.full((3, 5), 9, "u1"), times=[0, 1, 2])
+    batches = loader.epoch(1)
+    check(next(batches))
+    store.add(RGB, [before])  # its id stands before all others, so every position moves
+    for batch in batches:
+        check(batch)
+    for batch in loader.epoch(2):
+        check(batch)
+
+
 def test_a_batch_that_is_kept_is_not_written_over(store):
     kept = list(store.batches(("rgb", "audio"), "train", 8))
     views = [b.values["rgb"][1:, ::2] for b in store.batches(("rgb", "audio"), "train", 8)]
