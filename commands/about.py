@@ -3,11 +3,15 @@
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mmf import __version__, unknown
-from mmf.commands.shell import STORE
+from mmf.commands.shell import STORE, show_columns
+
+if TYPE_CHECKING:
+    from mmf.extract.backbones.overview import Choice
 
 
 @click.command("list")
@@ -18,7 +22,6 @@ def list_(kind: str) -> None:
     \b
     mmf list backbones
     """
-    from mmf.extract.backbones import BACKBONES
     from mmf.fuse import HEADS, LOSSES, METRICS
     from mmf.fuse.aggregators import AGGREGATORS
     from mmf.fuse.fusions import FUSIONS
@@ -26,14 +29,37 @@ def list_(kind: str) -> None:
     tables = {"fusions": FUSIONS, "aggregators": AGGREGATORS, "heads": HEADS}
     tables |= {"losses": LOSSES, "metrics": METRICS}
     if kind == "backbones":
-        for modality, registry in BACKBONES.items():
-            for name in registry:
-                click.echo(f"{modality}={name}")
+        _list_backbones()
     elif kind in tables:
         for name in tables[kind]:
             click.echo(name)
     else:
         raise unknown("kind", kind, ["backbones", *tables])
+
+
+def _list_backbones() -> None:
+    from mmf.extract.backbones import BACKBONES
+    from mmf.extract.backbones.overview import backbones, flows
+
+    parts = [[(f"{m}={one.name}", one) for one in backbones(m)] for m in BACKBONES]
+    parts.append([(f"flow={one.name}", one) for one in flows()])
+    rows = [[_row(name, one) for name, one in part] for part in parts]
+    show_columns(("backbone", "variants", "flow too", "pretrained weights"), rows)
+    click.echo(
+        "Ask for one with --backbone rgb=dinov2 or rgb=dinov2:large; `mmf weights` finds its "
+        "weights.\nThe last four are optical flows, which any network with a yes can be fed with: "
+        "\n--feature f=flow:resnet34,flow=gmflow:scale2 (modality flow, like hof and raw)."
+    )
+
+
+def _row(name: str, one: "Choice") -> tuple[str, ...]:
+    said = one.weights.rpartition("//")[2] if one.weights else ""
+    if one.weights and one.weights.startswith("https://"):
+        said = one.weights.rpartition("/")[2]
+    if not one.weights:
+        said = "as each has" if one.needs_weights else "needs none"
+    said = one.fault or (f"{said} (package {one.package})" if one.package else said)
+    return name, " ".join(one.variants), "yes" if one.takes_flow else "", said
 
 
 @click.command()

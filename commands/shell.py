@@ -42,6 +42,17 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console().print(table)
 
 
+def show_columns(columns: Sequence[str], parts: Sequence[Sequence[Sequence[str]]]) -> None:
+    """Print what is mostly words in aligned columns, the last one as long as it is; no frames."""
+    rows = [columns, *(row for part in parts for row in part)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(columns) - 1)] + [0]
+    for part in ([columns], *parts):
+        for row in part:
+            cells = (plain(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
+            click.echo("  ".join(cells).rstrip())
+        click.echo()
+
+
 def plain(text: str) -> str:
     """The text without control characters: what a file is called is shown, never obeyed."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmf import cli
+from mmf.extract.backbones import BACKBONES
 from mmf.extract.sample_set import make_sample_set
 from mmf.store import FeatureStore
 
@@ -264,7 +266,16 @@ def test_list_prints_the_tables(capsys):
     cli.cli.main(["list", "fusions"], standalone_mode=False)
     assert capsys.readouterr().out.split() == ["single", "concat", "fc_concat", "mfb"]
     cli.cli.main(["list", "backbones"], standalone_mode=False)
-    assert "audio=logmel" in capsys.readouterr().out.split()
+    lines = [re.split(r" {2,}", line) for line in capsys.readouterr().out.splitlines()]
+    assert ["audio=logmel", "needs none"] in lines
+    assert ["rgb=dinov2", "small base large giant", "yes", "facebook/dinov2-small@main"] in lines
+    assert ["rgb=timm", "NAME[.TAG]", "yes", "as each has"] in lines
+    assert ["flow=raft", "large small", "raft_large_C_T_SKHT_V2-ff5fadd5.pth"] in lines
+    listed = [line[0] for line in lines]
+    for modality in ("rgb", "clip", "audio", "text"):
+        assert {f"{modality}={name}" for name in BACKBONES[modality]} <= set(listed)
+    fed = {line[0].partition("=")[2] for line in lines if "yes" in line}
+    assert fed | {"hof", "raw"} == set(BACKBONES["flow"])
 
 
 def test_what_a_file_is_called_is_shown_and_not_obeyed(capsys, tmp_path, monkeypatch):

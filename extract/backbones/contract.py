@@ -66,7 +66,8 @@ class Backbone(ABC):
     default_signal: ClassVar[Signal]
     has_weights: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = ()
-    any_variant: ClassVar[bool] = False  # `variants` are examples, and there is none by default
+    # how a variant is written where any is taken: `variants` are examples, none stands for the name
+    any_variant: ClassVar[str] = ""
     options: ClassVar[Mapping[str, str]] = {}  # its own, with their defaults
 
     row_shape: tuple[int, ...]

@@ -14,7 +14,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +36,34 @@ def own_class(base: str, modality: str | None) -> type[Backbone] | None:
         if found is None:
             raise MmfError(f"{place!r} has no class {attribute!r}: expected ./FILE.py:CLASS.")
     else:
-        offered = entry_points(group=GROUP, name=f"{modality}.{base}")
-        if not offered:
+        entries = entry_points(group=GROUP, name=f"{modality}.{base}")
+        if not entries:
             return None
-        found = next(iter(offered)).load()
+        found = _loaded(next(iter(entries)))
     return _checked(base, modality, found)
 
 
-def offered(modality: str) -> list[str]:
-    """The names of the backbones that installed packages offer for a modality."""
-    names = sorted(entry.name for entry in entry_points(group=GROUP))
-    return [name.partition(".")[2] for name in names if name.startswith(f"{modality}.")]
+def offered(modality: str) -> dict[str, str]:
+    """The backbones that installed packages offer for a modality: name → package and version."""
+    return {
+        entry.name.partition(".")[2]: _package(entry)
+        for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+        if entry.name.startswith(f"{modality}.")
+    }
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.module
+
+
+def _loaded(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise MmfError(
+            f"backbone {entry.name.partition('.')[2]!r} of the package {_package(entry)} cannot be "
+            f"imported from {entry.value!r}: {error}."
+        ) from error
 
 
 def code_of(found: type[Backbone]) -> tuple[Path, str]:

@@ -162,7 +162,7 @@ class MiniLm(TextTransformer):
 class HuggingFace(TextTransformer):
     """Any text encoder of the Hugging Face hub whose class transformers itself has."""
 
-    any_variant: ClassVar[bool] = True
+    any_variant: ClassVar[str] = "ORG/NAME[@REVISION]"
 
     @classmethod
     def entry(cls, name: str) -> Text:

@@ -31,7 +31,7 @@ class Timm(NetworkBackbone):
     modality: ClassVar[str] = "rgb"
     default_signal: ClassVar[Signal] = Frames()
     variants: ClassVar[tuple[str, ...]] = ("resnet18", "vit_tiny_patch16_224")
-    any_variant: ClassVar[bool] = True
+    any_variant: ClassVar[str] = "NAME[.TAG]"
     options: ClassVar[Mapping[str, str]] = {"pool": "own"}
 
     def __init__(self, setup: Setup):

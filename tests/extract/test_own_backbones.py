@@ -8,7 +8,7 @@ import pytest
 
 from mmf import MmfError, UnknownName
 from mmf.extract import JobOptions, extract, parse_feature, request_from_spec
-from mmf.extract.backbones import backbone
+from mmf.extract.backbones import backbone, overview
 from mmf.extract.backbones.own import offered
 from mmf.extract.recipe import build, spec
 from mmf.store import FeatureStore
@@ -114,7 +114,7 @@ def test_a_package_offers_backbones_by_entry_points(tmp_path, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-nets\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[mmf.backbones]\nrgb.bright = their_nets:Brightness\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert offered("rgb") == ["bright"]
+    assert offered("rgb") == {"bright": "their-nets 1.0"}
     request = parse_feature("b=rgb:bright:grey")
     made = spec(request, build(request))
     assert made.recipe["backbone"] == "bright:grey"
@@ -122,6 +122,22 @@ def test_a_package_offers_backbones_by_entry_points(tmp_path, monkeypatch):
     assert request_from_spec(made).backbone == "bright:grey"
     with pytest.raises(UnknownName, match="unknown audio backbone 'bright'"):
         parse_feature("b=audio:bright")
+    bright = list(overview.backbones("rgb"))[-1]
+    assert (bright.name, bright.variants, bright.package) == ("bright", ("grey",), "their-nets 1.0")
+
+
+def test_what_a_package_offers_and_cannot_be_imported_is_said_in_a_sentence(tmp_path, monkeypatch):
+    info = tmp_path / "their_nets-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-nets\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[mmf.backbones]\nrgb.gone = no_such_module:Net\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    says = "'gone' of the package their-nets 1.0 cannot be imported from 'no_such_module:Net'"
+    with pytest.raises(MmfError, match=says):
+        parse_feature("g=rgb:gone")
+    (gone,) = (one for one in overview.backbones("rgb") if one.package)  # the list goes on
+    assert (gone.name, gone.variants) == ("gone", ())
+    assert says in gone.fault
 
 
 def test_the_example_of_the_manual_runs_as_it_stands(tmp_path, monkeypatch):
