@@ -3,23 +3,22 @@
 Xu et al., GMFlow: Learning Optical Flow via Global Matching, CVPR 2022. `gmflow` alone is
 `gmflow:scale1`; `scale2` refines at 1/4 of the size, `refine` is scale2 with six steps of
 regression (UniMatch, TPAMI 2023). The published weights are those that their authors recommend for
-videos in the wild, trained on a mixture of data sets. Always float32: flow needs it.
+videos in the wild, trained on a mixture of data sets.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from mmf.extract.backbones.checkpoint import Source, load
-from mmf.extract.flow.contract import Flow, FlowSetup
-from mmf.extract.flow.fitting import Fit, exact_convolutions
+from mmf.extract.backbones.checkpoint import Source
+from mmf.extract.flow.contract import FlowSetup
+from mmf.extract.flow.fitting import Fit
 from mmf.extract.flow.gmflow_network import PUBLISHED, GMFlowNetwork
-from mmf.extract.flow.side_by_side import side_by_side
-from mmf.extract.matmul import fast_matmul, onednn_is_exact
+from mmf.extract.flow.network import NetworkFlow
 
 _ZOO = "https://s3.eu-central-1.amazonaws.com/avg-projects/unimatch/pretrained"
 _FILES = {
@@ -39,74 +38,47 @@ class _Encoded:
     scales: tuple[Tensor, ...]
 
 
-class GMFlow(Flow):
+class GMFlow(NetworkFlow):
     """GMFlow: scale1, scale2 or refine."""
 
     variants: ClassVar[tuple[str, ...]] = tuple(PUBLISHED)
-    has_weights: ClassVar[bool] = True
-
-    @classmethod
-    def published(cls, name: str) -> str | None:
-        """UniMatch's model zoo."""
-        return f"{_ZOO}/{_FILES[name.partition(':')[2] or 'scale1']}"
 
     def __init__(self, setup: FlowSetup):
         super().__init__(setup)
-        self._published = PUBLISHED[setup.variant or "scale1"]
-        source = Source(
-            name=setup.name,
-            build=lambda: GMFlowNetwork(self._published),
-            published=self.published(setup.name),
+        self._batch = _BATCH[self.device.type]
+        self.multiple = self.network.published.multiple
+        self.network.fold()
+
+    @classmethod
+    def source(cls, name: str) -> Source:
+        """UniMatch's network and model zoo."""
+        scales = name.partition(":")[2] or "scale1"
+        return Source(
+            name=name,
+            build=lambda: GMFlowNetwork(PUBLISHED[scales]),
+            published=f"{_ZOO}/{_FILES[scales]}",
         )
-        loaded = load(source, setup.weights)
-        self.weights, self.weights_path = loaded.identity, loaded.path
-        self._device = torch.device(setup.device)
-        self._batch = _BATCH[self._device.type]
-        self._how = setup.fit
-        self._network = cast(GMFlowNetwork, loaded.network.to(self._device))
-        self._network.fold()
 
-    def pairs(self, pairs: UInt8[np.ndarray, "B 2 h w 3"]) -> Float32[np.ndarray, "B h w 2"]:
-        """Pairs of RGB frames → (x, y) in pixels per frame."""
-        with fast_matmul(), exact_convolutions():
-            if self._device.type == "cpu":
-                return side_by_side(self._flows, pairs)
-            return self._flows(pairs)
-
-    @torch.inference_mode()
-    def _flows(self, pairs: UInt8[np.ndarray, "B 2 h w 3"]) -> Float32[np.ndarray, "B h w 2"]:
-        fit = self._fitted(*pairs.shape[2:4])
+    def flows(
+        self, pairs: UInt8[np.ndarray, "B 2 h w 3"], fit: Fit
+    ) -> Float32[np.ndarray, "B h w 2"]:
+        """Along the chain of frames, of which each is encoded once."""
         flows = np.empty((len(pairs), *pairs.shape[2:4], 2), np.float32)
         chain: list[_Encoded] = []
         for start in range(0, len(pairs), self._batch):
             part = pairs[start : start + self._batch]
             chain, begins = self._encode(part, chain[-1:], fit)
             begins += begins[-1:] * (self._batch - len(part))  # one shape, whatever is left
-            flow = self._network.flow(_stack(chain, begins), _stack(chain, begins, after=1))
+            flow = self.network.flow(_stack(chain, begins), _stack(chain, begins, after=1))
             made = fit.flow(flow)[: len(part)].permute(0, 2, 3, 1)
             flows[start : start + len(part)] = made.cpu().numpy()
         return flows
 
-    @torch.inference_mode()
-    def flops(self, height: int, width: int) -> float:
-        """Floating point operations of one pair whose first frame is encoded already."""
-        from torch.utils.flop_counter import FlopCounterMode
-
-        with torch.device("meta"), FlopCounterMode(display=False) as counter:
-            network = GMFlowNetwork(self._published)
-            network.fold()
-            frame = torch.empty(1, 3, *self._fitted(height, width).size)
-            features = network.encode(frame)
-            network.flow(features, features)
-        return float(counter.get_total_flops())
-
-    def libraries(self) -> dict[str, str]:
-        """Versions of what computes the flow."""
-        products = "onednn" if onednn_is_exact() else "blas"
-        return {"torch": str(torch.__version__), "float32 products": products}
-
-    def _fitted(self, height: int, width: int) -> Fit:
-        return Fit(height=height, width=width, multiple=self._published.multiple, how=self._how)
+    def run_once(self, network: GMFlowNetwork, frame: Float32[Tensor, "1 3 h w"]) -> None:
+        """A pair whose first frame is encoded already."""
+        network.fold()
+        features = network.encode(frame)
+        network.flow(features, features)
 
     def _encode(
         self, part: UInt8[np.ndarray, "B 2 h w 3"], chain: list[_Encoded], fit: Fit
@@ -130,8 +102,7 @@ class GMFlow(Flow):
         for start in range(0, len(frames), self._batch):
             few = frames[start : start + self._batch]
             batch = np.stack(few + few[-1:] * (self._batch - len(few)))
-            given = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2).float()
-            scales = self._network.encode(fit.frames(given))
+            scales = self.network.encode(self.fitted(batch, fit))
             features += list(zip(*scales, strict=True))[: len(few)]
         return features
 
