@@ -5,6 +5,7 @@ is `raft:large`; 12 updates, torchvision's default and its best published weight
 -1…1, sizes are multiples of 8 and at least 128.
 """
 
+from copy import deepcopy
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,12 +37,14 @@ class Raft(NetworkFlow):
         self, pairs: UInt8[np.ndarray, "B 2 h w 3"], fit: Fit
     ) -> Float32[np.ndarray, "B h w 2"]:
         """Pair by pair."""
-        return np.stack([self._flow(pair, fit) for pair in pairs])
+        network = deepcopy(self.network)  # it keeps a pair's correlation: one for a thread
+        return np.stack([self._flow(network, pair, fit) for pair in pairs])
 
-    def _flow(self, pair: UInt8[np.ndarray, "2 h w 3"], fit: Fit) -> Float32[np.ndarray, "h w 2"]:
+    def _flow(
+        self, network: Any, pair: UInt8[np.ndarray, "2 h w 3"], fit: Fit
+    ) -> Float32[np.ndarray, "h w 2"]:
         first, second = (self.fitted(pair, fit) / 127.5 - 1).split(1)
-        updates: list[Tensor] = self.network(first, second)
-        return fit.flow(updates[-1])[0].permute(1, 2, 0).cpu().numpy()
+        return fit.flow(network(first, second)[-1])[0].permute(1, 2, 0).cpu().numpy()
 
     def run_once(self, network: Any, frame: Float32[Tensor, "1 3 h w"]) -> None:
         """Encoder, correlation and all updates."""

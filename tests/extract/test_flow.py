@@ -171,8 +171,9 @@ def test_each_frame_of_a_video_is_encoded_once_and_gives_the_same_bits(batch, mo
     assert np.array_equal(mixed, np.stack([alone[2], alone[0]]))
 
 
-def test_the_number_of_threads_changes_no_bit():
-    flow = opened("gmflow")
+@pytest.mark.parametrize("name", ["gmflow", "raft:small"])
+def test_the_number_of_threads_changes_no_bit(name):
+    flow = opened(name)
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (4, 32, 32, 3), np.uint8)
     before = torch.get_num_threads()
