@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command("list")
 @click.argument("kind")
 def list_(kind: str) -> None:
-    """List what there is: backbones, fusions, aggregators, heads, losses or metrics.
+    """List what there is: backbones, presets, fusions, aggregators, heads, losses or metrics.
 
     \b
     mmf list backbones
@@ -30,11 +30,13 @@ def list_(kind: str) -> None:
     tables |= {"losses": LOSSES, "metrics": METRICS}
     if kind == "backbones":
         _list_backbones()
+    elif kind == "presets":
+        _list_presets()
     elif kind in tables:
         for name in tables[kind]:
             click.echo(name)
     else:
-        raise unknown("kind", kind, ["backbones", *tables])
+        raise unknown("kind", kind, ["backbones", "presets", *tables])
 
 
 def _list_backbones() -> None:
@@ -50,6 +52,15 @@ def _list_backbones() -> None:
         "weights.\nThe last four are optical flows, which any network with a yes can be fed with: "
         "\n--feature f=flow:resnet34,flow=gmflow:scale2 (modality flow, like hof and raw)."
     )
+
+
+def _list_presets() -> None:
+    from mmf.extract import PRESETS
+
+    for name, one in PRESETS.items():
+        click.echo(f"{name}: {one.source}")
+        for modality, backbone in one.backbones.items():
+            click.echo(f"  {modality}={backbone}")
 
 
 def _row(name: str, one: "Choice") -> tuple[str, ...]:

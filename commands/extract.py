@@ -7,6 +7,7 @@ import click
 
 from mmf import MmfError
 from mmf.commands.extract_report import Progress, report_job, report_plan
+from mmf.commands.feature_options import row_options
 from mmf.commands.shell import STORE
 
 if TYPE_CHECKING:
@@ -75,30 +76,14 @@ _OWN_COLUMNS = ("path", "start", "end", "captions", "labels", "split", "size", "
 @click.command()
 @click.argument("source", default=".")
 @click.option("--store", default=STORE, show_default=True, help="The feature store to fill.")
-@click.option("--modality", multiple=True, help="rgb, clip, flow, audio or text; repeatable.")
-@click.option("--backbone", multiple=True, metavar="MODALITY=NAME[:VARIANT]")
-@click.option("--preset", help="The backbones where --backbone names none.  [default: embedded]")
-@click.option("--weights", multiple=True, metavar="MODALITY=pretrained|PATH|random:SEED")
-@click.option("--name", multiple=True, metavar="MODALITY=FEATURE", help="The feature's name.")
-@click.option(
-    "--feature",
-    multiple=True,
-    metavar="NAME=MODALITY:BACKBONE[,key=value…]",
-    help="The general form, for several of one modality from one decode.",
-)
-@click.option("--fps", type=float, help="Rows per second.  [default: 1]")
-@click.option("--window", type=float, help="Seconds of sound under a row.  [default: 0.96]")
-@click.option("--hop", type=float, help="Seconds from row to row, instead of --fps.")
-@click.option("--audio-track", "track", metavar="lang=LANG|N|all", help="Which sound.")
-@click.option("--segments", type=int, help="Rows at the middles of N equal parts.")
-@click.option("--views", metavar="NTxNS", help="NT clips, NS (1 or 3) crops of each.")
+@row_options
 @click.option(
     "--sample",
     multiple=True,
     metavar="grid|keyframes|N",
     help="When pictures are taken; with --dry-run, a number of videos to measure.",
 )
-@click.option("--decode", type=click.Choice(["exact", "fast"]), help="fast skips frames.")
+@click.option("--name", multiple=True, metavar="MODALITY=FEATURE", help="The feature's name.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16", "fp16"]))
 @click.option("--batch-size", default="auto", metavar="auto|N", help="Rows per forward pass.")

@@ -1,17 +1,19 @@
 """`mmf weights`: which files of weights features need, where they are looked for, what is there."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmf.commands.shell import STORE, in_bytes, show_table
+from mmf.commands.feature_options import network_options
+from mmf.commands.shell import STORE, in_bytes, show_columns
+
+if TYPE_CHECKING:
+    from mmf.extract.weights import Needed
 
 
 @click.command()
-@click.option("--backbone", multiple=True, metavar="MODALITY=NAME[:VARIANT]")
-@click.option("--weights", multiple=True, metavar="MODALITY=pretrained|PATH|hf://…|https://…")
-@click.option("--feature", multiple=True, metavar="NAME=MODALITY:BACKBONE[,key=value…]")
-@click.option("--preset", help="All the backbones of a preset.")
+@network_options
 @click.option("--store", default=STORE, show_default=True, help="Whose features, if none is named.")
 @click.option("--fetch", is_flag=True, help="Bring what is missing; this needs a network.")
 def weights(store: str, fetch: bool, **options: Any) -> int:
@@ -35,16 +37,15 @@ def weights(store: str, fetch: bool, **options: Any) -> int:
             need.fetch(one)
     if fetch and requests:
         found = need.needed_weights(requests)
-    rows = [
-        [
-            one.feature,
-            one.backbone,
-            one.location,
-            str(one.path),
-            one.state,
-            in_bytes(one.size_bytes),
-        ]
-        for one in found
-    ]
-    show_table(("feature", "backbone", "weights", "looked for at", "state", "size"), rows)
+    show_columns(
+        ("feature", "backbone", "state", "size", "weights, and where they are looked for"),
+        [[row for one in found for row in _rows(one)]],
+    )
     return 0 if all(one.state == "there" for one in found) else 3
+
+
+def _rows(one: "Needed") -> Iterator[Sequence[str]]:
+    size = in_bytes(one.size_bytes) if one.sha256 else ""
+    yield one.feature, one.backbone, one.state, size, one.location
+    if str(one.path) != one.location:
+        yield "", "", "", "", str(one.path)

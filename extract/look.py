@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 
 from mmf import MmfError
-from mmf.extract.backbones import Backbone
+from mmf.extract.backbones import Backbone, backbone_class
 from mmf.extract.backbones.flow_source import FlowBackbone
 from mmf.extract.backbones.logmel import log_mel
 from mmf.extract.decoder.parent import Decoder, Ended, Failed, Restarted, Sample
@@ -52,8 +52,7 @@ def look(path: str, requests: Sequence[FeatureRequest], out: str) -> list[Band]:
     bands = []
     for request, rows in zip(requests, foreseen.rows, strict=True):
         wanted = frozenset(range(0, rows, max(1, -(-rows // _most(request.signal)))))
-        blind = replace(request, weights="random:0")
-        bands.append(Band(request=request, backbone=build(blind), wanted=wanted))
+        bands.append(Band(request=request, backbone=build(_blind(request)), wanted=wanted))
     media = _fill(path, bands)
     pitch, top, bottom = HEIGHT + OVER + UNDER, 0.35, 0.45
     tall = top + pitch * len(bands) + bottom
@@ -73,6 +72,12 @@ def look(path: str, requests: Sequence[FeatureRequest], out: str) -> list[Band]:
     axis.set_xlabel("seconds", fontsize=9)
     figure.savefig(out, dpi=110)
     return bands
+
+
+def _blind(request: FeatureRequest) -> FeatureRequest:
+    """The request with random weights; those of a flow count for what its pictures show."""
+    network = backbone_class(request.backbone, request.modality).has_weights
+    return replace(request, weights="random:0") if network else request
 
 
 def _write(figure: Any, x: float, y: float, text: str, *, size: int) -> None:

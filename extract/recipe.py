@@ -14,6 +14,7 @@ from mmf import MmfError, unknown
 from mmf.extract import signals
 from mmf.extract.backbones import BACKBONES, Backbone, backbone, backbone_class
 from mmf.extract.backbones.own import code_of
+from mmf.extract.flow import FLOWS
 from mmf.extract.signals import Signal
 from mmf.store import FeatureSpec
 from mmf.store.weights import find_weights
@@ -57,8 +58,11 @@ class FeatureRequest:
     @property
     def own_options(self) -> dict[str, str]:
         """The options of the backbone, those that stand in the recipe beside the signal."""
-        known = backbone_class(self.backbone, self.modality).options
-        return {k: v for k, v in self.options.items() if k in known}
+        found = backbone_class(self.backbone, self.modality)
+        own = {k: v for k, v in self.options.items() if k in found.options}
+        if "flow_weights" in found.options and not found.has_weights:
+            return {"flow_weights": self.weights, **own}  # there are no others
+        return own
 
     @property
     def signal(self) -> Signal:
@@ -115,6 +119,7 @@ def parse_feature(text: str) -> FeatureRequest:
 
     Keys: weights, fps, window, hop, batch, precision, dtype, and the options of the signal
     (segments, sample, decode; of clips also frames, stride, views, shuffle) and of the backbone.
+    A flow as the backbone, flow:gmflow, means its histograms: flow:hof,flow=gmflow.
 
     >>> parse_feature("rgb=rgb:resnet34,fps=2,weights=random:0").fps
     2.0
@@ -127,6 +132,8 @@ def parse_feature(text: str) -> FeatureRequest:
             f"--feature {text!r}: expected NAME=MODALITY:BACKBONE[:VARIANT][,key=value…], "
             "for example rgb=rgb:resnet34,fps=1."
         )
+    if modality == "flow" and chosen.partition(":")[0] in FLOWS:
+        chosen, pairs = "hof", [*pairs, f"flow={chosen}"]
     known: dict[str, Any] = {}
     options: dict[str, str] = {}
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""The short options of `mmf extract` and the features that they ask for.
+"""The short options of the commands and the features that they ask for.
 
 Each option is shorthand for a part of `--feature`; among several modalities it counts for those
 that know it.
@@ -18,58 +18,63 @@ _OPTIONS = ("segments", "views", "sample", "decode", "track")
 
 
 def requests_of(options: Mapping[str, Any]) -> list[FeatureRequest]:
-    """The features that the options of `mmf extract` ask for."""
+    """The features that the options of a command ask for; an option that it lacks says nothing."""
     modalities = options["modality"]
-    backbones = _pairs("--backbone", options["backbone"], modalities)
-    weights = _pairs("--weights", options["weights"], modalities)
-    names = _pairs("--name", options["name"], modalities)
-    given = {k: v for k, v in options.items() if v is not None and k in (*_NUMBERS, *_OPTIONS)}
-    batch = None if options["batch_size"] == "auto" else int(options["batch_size"])
+    named = {
+        option: _pairs(f"--{option}", options.get(option, ()), modalities)
+        for option in ("backbone", "weights", "name")
+    }
     chosen = preset(options["preset"] or "embedded")
-    requests = []
     for modality in modalities:
-        if modality not in backbones and modality not in chosen:
+        if modality not in named["backbone"] and modality not in chosen:
             raise unknown("modality", modality, chosen)
-        # a backbone may bring options of its own, as presets do
-        text = backbones.get(modality, chosen.get(modality, ""))
-        asked = parse_feature(f"{names.get(modality, modality)}={modality}:{text}")
-        known = given if len(modalities) == 1 else _known(modality, asked.backbone)
-        fits = {k: v for k, v in given.items() if k in known}
-        named = {k: str(v) for k, v in fits.items() if k in _OPTIONS}
-        requests.append(
-            replace(
-                asked,
-                weights=weights.get(modality, asked.weights),
-                batch=batch,
-                precision=options["precision"],
-                dtype=asked.dtype if ",dtype=" in text else options["dtype"],
-                options={**asked.options, **named},
-                **{k: v for k, v in fits.items() if k in _NUMBERS},
-            )
-        )
+    texts = {**chosen, **named["backbone"]}  # a backbone may bring options of its own
+    requests = [
+        _asked(modality, texts[modality], options, named, alone=len(modalities) == 1)
+        for modality in modalities
+    ]
     requests += [parse_feature(text) for text in options["feature"]]
     if not requests:
-        raise MmfError("name what to extract: --modality rgb (or audio, text, flow), or --feature.")
+        first, *others = chosen
+        raise MmfError(
+            f"name what to extract: --modality {first} (or {', '.join(others)}), or --feature."
+        )
     return requests
+
+
+def _asked(
+    modality: str,
+    text: str,
+    options: Mapping[str, Any],
+    named: Mapping[str, Mapping[str, str]],
+    *,
+    alone: bool,
+) -> FeatureRequest:
+    """One modality's feature; where it is not `alone`, options count that mean something to it."""
+    asked = parse_feature(f"{named['name'].get(modality, modality)}={modality}:{text}")
+    given = {k: v for k, v in options.items() if v is not None and k in (*_NUMBERS, *_OPTIONS)}
+    known = given if alone else _known(modality, asked.backbone)
+    fits = {k: v for k, v in given.items() if k in known}
+    own = {k: str(v) for k, v in fits.items() if k in _OPTIONS}
+    batch = options.get("batch_size", "auto")
+    return replace(
+        asked,
+        weights=named["weights"].get(modality, asked.weights),
+        batch=None if batch == "auto" else int(batch),
+        precision=options.get("precision", asked.precision),
+        dtype=asked.dtype if ",dtype=" in text else options.get("dtype", asked.dtype),
+        options={**asked.options, **own},
+        **{k: v for k, v in fits.items() if k in _NUMBERS},
+    )
 
 
 def weights_requests(options: Mapping[str, Any]) -> list[FeatureRequest]:
     """The features that `mmf weights` asks about: those of a preset, of --backbone, --feature."""
-    backbones = preset(options["preset"]) if options["preset"] else {}
-    for text in options["backbone"]:
-        modality = text.partition("=")[0]
-        backbones |= _pairs("--backbone", [text], [modality])
-    weights = _pairs("--weights", options["weights"], list(backbones))
-    requests = [
-        FeatureRequest(
-            name=modality,
-            modality=modality,
-            backbone=name,
-            weights=weights.get(modality, "pretrained"),
-        )
-        for modality, name in backbones.items()
-    ]
-    return requests + [parse_feature(text) for text in options["feature"]]
+    named = [text.partition("=")[0] for text in options["backbone"]]
+    modalities = dict.fromkeys([*(preset(options["preset"]) if options["preset"] else ()), *named])
+    if not modalities and not options["feature"]:
+        return []
+    return requests_of({**options, "modality": tuple(modalities)})
 
 
 def _pairs(option: str, values: Sequence[str], modalities: Sequence[str]) -> dict[str, str]:

@@ -53,6 +53,7 @@ def mmf(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
         ("extrakt", "unknown command 'extrakt'. Did you mean 'extract'", 2),
         ("train --epoch 3", "No such option '--epoch'. Did you mean '--epochs'?", 2),
         ("extract", "name what to extract: --modality rgb", 2),
+        ("extract --preset mixer", "--modality rgb (or clip, audio, text), or --feature", 2),
         ("extract --modality rbg", "unknown modality 'rbg'. Did you mean 'rgb'?", 2),
         ("extract --modality rgb nowhere", "source 'nowhere': there is no such file or folder", 2),
         ("extract --modality rgb --backbone rgb=resnet43", "Did you mean 'resnet34'", 2),
@@ -105,6 +106,19 @@ def test_every_command_has_help_with_an_example(command, capsys):
     cli.cli.main([command, "--help"], standalone_mode=False, prog_name="mmf")
     text = capsys.readouterr().out
     assert f"mmf {command}" in text.split("Options:")[0].replace("Usage: mmf " + command, "", 1)
+
+
+def test_commands_that_ask_for_features_take_the_same_options():
+    def options(command: str) -> dict[str, list[str]]:
+        found = [one.to_info_dict() for one in cli.cli.commands[command].params]
+        return {one["name"]: [one["opts"], one["multiple"]] for one in found}
+
+    extract, look, weights = map(options, ("extract", "look", "weights"))
+    assert {"modality", "backbone", "preset", "weights", "feature", "views"} <= set(look)
+    for name in set(look) - {"video", "out", "sample"}:
+        assert look[name] == extract[name], name
+    for name in ("backbone", "preset", "weights", "feature"):
+        assert weights[name] == extract[name], name
 
 
 def test_help_loads_no_stage(clips):
@@ -265,6 +279,8 @@ def test_embedded_backbones_over_many_videos_must_be_meant(tmp_path, monkeypatch
 def test_list_prints_the_tables(capsys):
     cli.cli.main(["list", "fusions"], standalone_mode=False)
     assert capsys.readouterr().out.split() == ["single", "concat", "fc_concat", "mfb"]
+    cli.cli.main(["list", "presets"], standalone_mode=False)
+    assert "  clip=x3d:m" in capsys.readouterr().out.splitlines()
     cli.cli.main(["list", "backbones"], standalone_mode=False)
     lines = [re.split(r" {2,}", line) for line in capsys.readouterr().out.splitlines()]
     assert ["audio=logmel", "needs none"] in lines

@@ -75,8 +75,21 @@ def test_unknown_preset_suggests_and_every_preset_can_be_built():
     with pytest.raises(UnknownName, match="'embeded'.*'embedded'"):
         preset("embeded")
     for chosen in PRESETS.values():
-        for modality, name in chosen.items():
+        assert chosen.source
+        for modality, name in chosen.backbones.items():
             parse_feature(f"{modality}={modality}:{name}")
+
+
+def test_a_flow_as_the_backbone_means_its_histograms_by_its_own_weights():
+    asked = parse_feature("f=flow:raft:small,weights=random:2,fps=2")
+    assert (asked.backbone, asked.fps) == ("hof", 2.0)
+    assert asked.own_options == {"flow": "raft:small", "flow_weights": "random:2"}
+    built = build(asked)
+    assert built.row_shape == (144,)
+    assert spec(asked, built).recipe["options"]["flow_weights"] == "random:2"
+    # a network on flow has weights of its own, and the flow others
+    fed = parse_feature("f=flow:resnet18,flow=raft,weights=random:2")
+    assert "flow_weights" not in fed.own_options
 
 
 def test_the_recipe_is_what_makes_the_rows_and_the_rest_is_environment():

@@ -13,6 +13,7 @@ from mmf.extract import parse_feature
 from mmf.extract.backbones.checkpoint import load_network
 from mmf.extract.backbones.extra import LibraryMissing, library
 from mmf.extract.recipe import build, spec
+from mmf.extract.shorthand import weights_requests
 from mmf.extract.weights import fetch, needed_weights, stored_weights
 from mmf.store import FeatureStore
 from mmf.store.weights import WeightsMissing, find_weights, place
@@ -192,6 +193,18 @@ def test_a_flow_that_is_a_network_needs_its_own_weights():
     assert needed.location.startswith("https://")
     assert len(needed_weights([parse_feature("f=flow:resnet18,flow=raft")])) == 2
     assert needed_weights([parse_feature("f=flow:hof")]) == []
+    (alone,) = needed_weights([parse_feature("f=flow:gmflow:scale2")])
+    assert (alone.backbone, alone.path.name[:13]) == ("gmflow:scale2", "gmflow-scale2")
+
+
+def test_a_preset_needs_the_weights_of_all_its_networks():
+    def needed(preset: str | None, *backbones: str) -> list[str]:
+        asked = {"preset": preset, "backbone": backbones, "feature": ()}
+        return [one.backbone for one in needed_weights(weights_requests(asked))]
+
+    assert needed("standard") == ["dinov2", "videomae", "ast", "x3d:m", "raft", "minilm"]
+    assert needed("youtube8m", "audio=logmel", "flow=gmflow") == ["inception_2015", "gmflow"]
+    assert needed(None) == []
 
 
 # fetching
