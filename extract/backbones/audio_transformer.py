@@ -14,25 +14,16 @@ import numpy as np
 import torch
 import torchaudio
 from jaxtyping import Float32
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from mmf.extract.backbones.contract import Setup
 from mmf.extract.backbones.extra import library
-from mmf.extract.backbones.network import Trunk
-from mmf.extract.backbones.transformer import (
-    Known,
-    Published,
-    TransformerBackbone,
-    load_transformer,
-)
+from mmf.extract.backbones.transformer import LARGE, Known, Published, TransformerBackbone
 from mmf.extract.signals import Signal, Waves
 
 _LARGE = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
+    **LARGE,
     "conv_bias": True,
     "do_stable_layer_norm": True,
     "feat_extract_norm": "layer",
@@ -48,14 +39,6 @@ class AudioTransformer(TransformerBackbone):
     modality: ClassVar[str] = "audio"
     default_signal: ClassVar[Signal] = Waves()
 
-    def __init__(self, setup: Setup):
-        loaded = load_transformer(self.entry(setup.name).network, setup.weights, name=setup.name)
-        self._config: Any = loaded.network.config
-        super().__init__(setup, loaded, Trunk(loaded.network, self._wanted))
-
-    def _wanted(self, network: nn.Module, given: Tensor) -> Tensor:
-        return network(given).last_hidden_state.mean(dim=1)
-
 
 class SpeechTransformer(AudioTransformer):
     """What networks on the wave itself share."""
@@ -65,6 +48,10 @@ class SpeechTransformer(AudioTransformer):
         waves = torch.from_numpy(payloads).to(self.device)
         centred = waves - waves.mean(dim=1, keepdim=True)
         return centred / torch.sqrt(centred.square().mean(dim=1, keepdim=True) + _QUIET)
+
+    def wanted(self, network: Any, given: Tensor) -> Tensor:
+        """The mean over time."""
+        return network(given).last_hidden_state.mean(dim=1)
 
 
 def _speech(model: str, repository: str, **config: Any) -> Known:
@@ -79,7 +66,6 @@ class Wav2Vec2(SpeechTransformer):
         "base": _speech("Wav2Vec2Model", "facebook/wav2vec2-base"),
         "large": _speech("Wav2Vec2Model", "facebook/wav2vec2-large-lv60", **_LARGE),
     }
-    variants: ClassVar[tuple[str, ...]] = tuple(known)
 
 
 class Hubert(SpeechTransformer):
@@ -89,7 +75,6 @@ class Hubert(SpeechTransformer):
         "base": _speech("HubertModel", "facebook/hubert-base-ls960"),
         "large": _speech("HubertModel", "facebook/hubert-large-ll60k", **_LARGE),
     }
-    variants: ClassVar[tuple[str, ...]] = tuple(known)
 
 
 class Ast(AudioTransformer):
@@ -106,7 +91,6 @@ class Ast(AudioTransformer):
             signal=Waves(fps=0.1, samples=160000),
         )
     }
-    variants: ClassVar[tuple[str, ...]] = tuple(known)
 
     def prepare(
         self, payloads: Float32[np.ndarray, "B samples"]
@@ -120,11 +104,12 @@ class Ast(AudioTransformer):
             wave[None],
             sample_frequency=16000,
             window_type="hanning",
-            num_mel_bins=self._config.num_mel_bins,
-        )[: self._config.max_length]
-        return functional.pad(bank, (0, 0, 0, self._config.max_length - len(bank)))
+            num_mel_bins=self.config.num_mel_bins,
+        )[: self.config.max_length]
+        return functional.pad(bank, (0, 0, 0, self.config.max_length - len(bank)))
 
-    def _wanted(self, network: nn.Module, given: Tensor) -> Tensor:
+    def wanted(self, network: Any, given: Tensor) -> Tensor:
+        """The mean of the two class tokens."""
         return network(given).pooler_output
 
 
@@ -142,7 +127,6 @@ class Clap(AudioTransformer):
             signal=Waves(fps=0.1, sample_rate=48000, samples=480000),
         )
     }
-    variants: ClassVar[tuple[str, ...]] = tuple(known)
 
     def __init__(self, setup: Setup):
         self._extractor = library("transformers").ClapFeatureExtractor(
@@ -157,5 +141,6 @@ class Clap(AudioTransformer):
         made = self._extractor(list(payloads), sampling_rate=48000, return_tensors="pt")
         return made["input_features"].float().to(self.device)
 
-    def _wanted(self, network: nn.Module, given: Tensor) -> Tensor:
+    def wanted(self, network: Any, given: Tensor) -> Tensor:
+        """The embedding."""
         return network(input_features=given).audio_embeds

@@ -17,23 +17,11 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
+from mmf.extract.backbones.checkpoint import Loaded
 from mmf.extract.backbones.contract import Setup
-from mmf.extract.backbones.network import Trunk
 from mmf.extract.backbones.pixels import IMAGENET, Scale, normalised, pool_of
-from mmf.extract.backbones.transformer import (
-    Known,
-    Published,
-    TransformerBackbone,
-    load_transformer,
-)
+from mmf.extract.backbones.transformer import LARGE, Known, Published, TransformerBackbone
 from mmf.extract.signals import Clips, Signal
-
-_LARGE = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,22 +39,26 @@ class VideoTransformer(TransformerBackbone):
     batches: ClassVar[Mapping[str, int]] = {"cpu": 1, "cuda": 8}
 
     def __init__(self, setup: Setup):
-        self._video: Video = self.entry(setup.name)
         self._pool = pool_of(setup)
-        loaded = load_transformer(self._video.network, setup.weights, name=setup.name)
-        config: Any = loaded.network.config
-        frames, side = setup.signal.row_shape[0], setup.signal.row_shape[1] // config.patch_size
+        super().__init__(setup)
+        frames, height = setup.signal.row_shape[:2]
+        side = height // self.config.patch_size
         self._patches = (frames // 2, side, side)
+
+    def load(self, setup: Setup) -> Loaded:
+        """The network without its classifier."""
+        loaded = super().load(setup)
         if isinstance(getattr(loaded.network, "classifier", None), nn.Module):
             loaded.network.classifier = nn.Identity()
-        super().__init__(setup, loaded, Trunk(loaded.network, self._wanted))
+        return loaded
 
     def prepare(self, payloads: UInt8[np.ndarray, "B T h w 3"]) -> Float32[Tensor, "B T 3 h w"]:
         """Clips (B, T, h, w, 3) → normalised frames."""
-        return normalised(torch.from_numpy(payloads).to(self.device), *self._video.scale)
+        return normalised(torch.from_numpy(payloads).to(self.device), *self.known_as.scale)
 
-    def _wanted(self, network: nn.Module, pixels: Tensor) -> Tensor:
-        return network(pixel_values=pixels).logits
+    def wanted(self, network: Any, given: Tensor) -> Tensor:
+        """What the classifier sees."""
+        return network(pixel_values=given).logits
 
 
 def _kinetics(model: str, repository: str, licence: str, **config: Any) -> Published:
@@ -92,14 +84,14 @@ class VideoMae(VideoTransformer):
             ),
             signal=Clips(fps=0.5, frames=16, stride=4, resize=224, crop=224),
         )
-        for size, config in {"base": {}, "large": _LARGE}.items()
+        for size, config in {"base": {}, "large": LARGE}.items()
     }
-    variants: ClassVar[tuple[str, ...]] = tuple(known)
 
-    def _wanted(self, network: Any, pixels: Tensor) -> Tensor:
+    def wanted(self, network: Any, given: Tensor) -> Tensor:
+        """What the classifier sees, or the tokens."""
         if self._pool == "own":
-            return network(pixel_values=pixels).logits
-        return network.videomae(pixel_values=pixels).last_hidden_state.unflatten(1, self._patches)
+            return super().wanted(network, given)
+        return network.videomae(pixel_values=given).last_hidden_state.unflatten(1, self._patches)
 
 
 class TimeSformer(VideoTransformer):
@@ -116,7 +108,6 @@ class TimeSformer(VideoTransformer):
             scale=((0.45, 0.45, 0.45), (0.225, 0.225, 0.225)),
         )
     }
-    variants: ClassVar[tuple[str, ...]] = tuple(known)
 
 
 _VJEPA2: dict[str, dict[str, Any]] = {
@@ -147,8 +138,8 @@ class VJepa2(VideoTransformer):
         )
         for size, config in _VJEPA2.items()
     }
-    variants: ClassVar[tuple[str, ...]] = tuple(known)
 
-    def _wanted(self, network: Any, pixels: Tensor) -> Tensor:
-        tokens = network.encoder(pixel_values_videos=pixels).last_hidden_state
+    def wanted(self, network: Any, given: Tensor) -> Tensor:
+        """The mean of the tokens, or the tokens."""
+        tokens = network.encoder(pixel_values_videos=given).last_hidden_state
         return tokens.mean(dim=1) if self._pool == "own" else tokens.unflatten(1, self._patches)

@@ -15,36 +15,23 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmf.extract.backbones.contract import Setup
-from mmf.extract.backbones.network import Trunk
 from mmf.extract.backbones.pixels import IMAGENET, Scale, normalised, pool_of
-from mmf.extract.backbones.transformer import (
-    Known,
-    Published,
-    TransformerBackbone,
-    load_transformer,
-)
+from mmf.extract.backbones.transformer import LARGE, Known, Published, TransformerBackbone
 from mmf.extract.signals import Frames, Signal
 
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-
-_LARGE = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Image(Known):
     """A published image network and how its frames are prepared."""
 
-    scale: Scale
-    pooled: str  # the output that is the image's embedding
+    scale: Scale = IMAGENET
+    pooled: str = "pooler_output"  # the output that is the image's embedding
 
 
 def _clip(name: str, side: int = 224, **config: Any) -> Image:
@@ -71,7 +58,6 @@ def _siglip2(name: str, side: int, **config: Any) -> Image:
         ),
         signal=Frames(resize=side, crop=side, squash=True),
         scale=HALF,
-        pooled="pooler_output",
     )
 
 
@@ -84,8 +70,6 @@ def _dinov2(size: str, **config: Any) -> Image:
             config={"image_size": 518, **config},
         ),
         signal=Frames(resize=256, crop=224, interpolation="bicubic"),
-        scale=IMAGENET,
-        pooled="pooler_output",
     )
 
 
@@ -98,8 +82,6 @@ def _dinov3(name: str, **config: Any) -> Image:
             config={"num_register_tokens": 4, **config},
         ),
         signal=Frames(resize=224, crop=224, squash=True),
-        scale=IMAGENET,
-        pooled="pooler_output",
     )
 
 
@@ -111,22 +93,20 @@ class ImageTransformer(TransformerBackbone):
     options: ClassVar[Mapping[str, str]] = {"pool": "own"}
 
     def __init__(self, setup: Setup):
-        self._image: Image = self.entry(setup.name)
         self._pool = pool_of(setup)
-        loaded = load_transformer(self._image.network, setup.weights, name=setup.name)
-        config: Any = loaded.network.config
-        side = setup.signal.row_shape[0] // config.patch_size
+        super().__init__(setup)
+        side = setup.signal.row_shape[0] // self.config.patch_size
         self._patches = (side, side)
-        super().__init__(setup, loaded, Trunk(loaded.network, self._wanted))
 
     def prepare(self, payloads: UInt8[np.ndarray, "B h w 3"]) -> Float32[Tensor, "B 3 h w"]:
         """Frames (B, h, w, 3) → normalised images."""
-        return normalised(torch.from_numpy(payloads).to(self.device), *self._image.scale)
+        return normalised(torch.from_numpy(payloads).to(self.device), *self.known_as.scale)
 
-    def _wanted(self, network: nn.Module, pixels: Tensor) -> Tensor:
-        output = network(pixel_values=pixels)
+    def wanted(self, network: Any, given: Tensor) -> Tensor:
+        """The embedding, or the map of patch tokens."""
+        output = network(pixel_values=given)
         if self._pool == "own":
-            return output[self._image.pooled]
+            return output[self.known_as.pooled]
         count = self._patches[0] * self._patches[1]  # class and register tokens stand before
         return output.last_hidden_state[:, -count:].unflatten(1, self._patches)
 
@@ -137,10 +117,9 @@ class Clip(ImageTransformer):
     known: ClassVar[Mapping[str, Image]] = {
         "base32": _clip("base-patch32", patch_size=32),
         "base16": _clip("base-patch16", patch_size=16),
-        "large14": _clip("large-patch14", patch_size=14, projection_dim=768, **_LARGE),
-        "large14-336": _clip("large-patch14-336", 336, patch_size=14, projection_dim=768, **_LARGE),
+        "large14": _clip("large-patch14", patch_size=14, projection_dim=768, **LARGE),
+        "large14-336": _clip("large-patch14-336", 336, patch_size=14, projection_dim=768, **LARGE),
     }
-    variants: ClassVar[tuple[str, ...]] = tuple(known)
 
 
 class Siglip2(ImageTransformer):
@@ -149,7 +128,7 @@ class Siglip2(ImageTransformer):
     known: ClassVar[Mapping[str, Image]] = {
         "base16": _siglip2("base-patch16", 224),
         "base16-512": _siglip2("base-patch16", 512),
-        "large16": _siglip2("large-patch16", 256, **_LARGE),
+        "large16": _siglip2("large-patch16", 256, **LARGE),
         "so400m14": _siglip2(
             "so400m-patch14",
             384,
@@ -160,7 +139,6 @@ class Siglip2(ImageTransformer):
             num_attention_heads=16,
         ),
     }
-    variants: ClassVar[tuple[str, ...]] = tuple(known)
 
 
 _HEADS = {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16}
@@ -181,7 +159,6 @@ class Dinov2(ImageTransformer):
             use_swiglu_ffn=True,
         ),
     }
-    variants: ClassVar[tuple[str, ...]] = tuple(known)
 
 
 class Dinov3(ImageTransformer):
@@ -190,6 +167,5 @@ class Dinov3(ImageTransformer):
     known: ClassVar[Mapping[str, Image]] = {
         "small": _dinov3("vits16"),
         "base": _dinov3("vitb16", hidden_size=768, intermediate_size=3072, num_attention_heads=12),
-        "large": _dinov3("vitl16", **_LARGE),
+        "large": _dinov3("vitl16", **LARGE),
     }
-    variants: ClassVar[tuple[str, ...]] = tuple(known)

@@ -26,7 +26,6 @@ from mmf import MmfError, unknown
 from mmf.extract.backbones.checkpoint import Loaded, find, seed_of
 from mmf.extract.backbones.contract import Setup
 from mmf.extract.backbones.extra import library
-from mmf.extract.backbones.network import Trunk
 from mmf.extract.backbones.tokens import PADDING, HashedTokens, Tokens
 from mmf.extract.backbones.transformer import (
     Known,
@@ -59,20 +58,19 @@ class TextTransformer(TransformerBackbone):
 
     def __init__(self, setup: Setup):
         chosen = {**self.options, **setup.options}
-        self._text: Text = self.entry(setup.name)
         self._pool, self._length = chosen["pool"], _length(setup.name, chosen["tokens"])
         if self._pool not in POOLS:
             raise unknown(f"pool of {setup.name}", self._pool, POOLS)
-        loaded = self._load(setup)
-        self._tokens = _tokenizer(loaded, self._length)
-        super().__init__(setup, loaded, Trunk(loaded.network, self._wanted))
+        super().__init__(setup)
+        self._tokens = _tokenizer(self.weights_path, self.config, self._length)
         self.details = {"tokenizer": self._tokens.fingerprint}
         self.dtype = "int32" if self._pool == "tokens" else None
 
-    def _load(self, setup: Setup) -> Loaded:
+    def load(self, setup: Setup) -> Loaded:
+        """The network; where token ids are the rows, nothing but the tokenizer's folder."""
         if self._pool != "tokens" or seed_of(setup.weights) is not None:
-            return load_transformer(self._text.network, setup.weights, name=setup.name)
-        found = find(setup.weights, self._text.network.location, name=setup.name)
+            return super().load(setup)
+        found = find(setup.weights, self.known_as.network.location, name=setup.name)
         path = str(found.path.absolute())
         return Loaded(network=nn.Identity(), identity=f"sha256:{found.sha256}", path=path)
 
@@ -80,23 +78,24 @@ class TextTransformer(TransformerBackbone):
         """Texts (B,) → token ids, -1 behind the last."""
         return torch.from_numpy(self._tokens(list(payloads))).to(self.device)
 
-    def _wanted(self, network: nn.Module, ids: Tensor) -> Tensor:
+    def wanted(self, network: Any, given: Tensor) -> Tensor:
+        """The mean, the first token, or the ids as they are."""
         if self._pool == "tokens":
-            return ids
-        there = ids != PADDING
+            return given
+        there = given != PADDING
         # a mask of one form for all: transformers leaves a full one out, and other kernels give
         # other bits
         kind = next(network.parameters()).dtype
-        mask = torch.zeros(ids.shape, dtype=kind, device=ids.device)
+        mask = torch.zeros(given.shape, dtype=kind, device=given.device)
         mask = mask.masked_fill(~there, torch.finfo(kind).min)[:, None, None, :]
         mask = mask.expand(-1, 1, self._length, -1)
-        tokens = network(input_ids=ids.clamp(min=0), attention_mask=mask).last_hidden_state
+        tokens = network(input_ids=given.clamp(min=0), attention_mask=mask).last_hidden_state
         return tokens[:, 0] if self._pool == "cls" else self._mean(tokens.float(), there)
 
     def _mean(self, tokens: Float[Tensor, "B N D"], there: Tensor) -> Float[Tensor, "B D"]:
         weight = there[:, :, None].float()
         mean = (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
-        return functional.normalize(mean) if self._text.unit else mean
+        return functional.normalize(mean) if self.known_as.unit else mean
 
 
 def _length(name: str, tokens: str) -> int:
@@ -105,11 +104,10 @@ def _length(name: str, tokens: str) -> int:
     return int(tokens)
 
 
-def _tokenizer(loaded: Loaded, length: int) -> Tokens | HashedTokens:
-    if loaded.path is None:
-        config: Any = loaded.network.config
+def _tokenizer(weights: str | None, config: Any, length: int) -> Tokens | HashedTokens:
+    if weights is None:
         return HashedTokens(config.vocab_size, length)
-    path = Path(loaded.path)
+    path = Path(weights)
     return Tokens(path if path.is_dir() else path.parent, length)
 
 
@@ -138,7 +136,6 @@ class Bert(TextTransformer):
             )
         ),
     }
-    variants: ClassVar[tuple[str, ...]] = tuple(known)
 
 
 class MiniLm(TextTransformer):
@@ -156,7 +153,6 @@ class MiniLm(TextTransformer):
             unit=True,
         )
     }
-    variants: ClassVar[tuple[str, ...]] = tuple(known)
 
 
 class HuggingFace(TextTransformer):
@@ -175,10 +171,11 @@ class HuggingFace(TextTransformer):
         )
         return Text(network=network)
 
-    def _load(self, setup: Setup) -> Loaded:
+    def load(self, setup: Setup) -> Loaded:
+        """The network that the repository's config.json says."""
         if self._pool == "tokens":
-            return super()._load(setup)
-        location = self._text.network.location
+            return super().load(setup)
+        location = self.known_as.network.location
         if setup.weights != "pretrained" and seed_of(setup.weights) is None:
             location = setup.weights
         folder = place(location)
@@ -192,7 +189,7 @@ class HuggingFace(TextTransformer):
             raise MmfError(f"{setup.name!r} is {config.model_type!r}, which is no text encoder.")
         pools = "add_pooling_layer" in inspect.signature(model).parameters
         network = replace(
-            self._text.network,
+            self.known_as.network,
             model=model.__name__,
             config=config.to_dict(),
             build={"add_pooling_layer": False} if pools else {},

@@ -5,6 +5,7 @@ must fit the network as published. No code of a repository is ever run: only cla
 transformers itself has are built.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,17 @@ from torch import Tensor, nn
 
 from mmf import MmfError
 from mmf.extract.backbones.checkpoint import Loaded, find, read_tensors, seed_of, unfit
+from mmf.extract.backbones.contract import Setup
 from mmf.extract.backbones.extra import library
-from mmf.extract.backbones.network import NetworkBackbone
+from mmf.extract.backbones.network import NetworkBackbone, Trunk
 from mmf.extract.signals import Signal
+
+LARGE: Mapping[str, Any] = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +80,24 @@ def load_transformer(published: Published, weights: str, *, name: str) -> Loaded
 class TransformerBackbone(NetworkBackbone):
     """What the backbones that transformers has share; each names the networks it knows."""
 
-    known: ClassVar[Mapping[str, Any]]  # Known by variant; the first stands for the bare name
+    known: ClassVar[Mapping[str, Any]] = {}  # Known by variant; the first stands for the bare name
+
+    def __init_subclass__(cls) -> None:
+        cls.variants = tuple(cls.known)
+
+    def __init__(self, setup: Setup):
+        self.known_as = self.entry(setup.name)
+        loaded = self.load(setup)
+        self.config: Any = getattr(loaded.network, "config", None)
+        super().__init__(setup, loaded, Trunk(loaded.network, self.wanted))
+
+    def load(self, setup: Setup) -> Loaded:
+        """The network and its weights."""
+        return load_transformer(self.known_as.network, setup.weights, name=setup.name)
+
+    @abstractmethod
+    def wanted(self, network: Any, given: Tensor) -> Tensor:
+        """What of the network's output makes the rows."""
 
     @classmethod
     def entry(cls, name: str) -> Any:
