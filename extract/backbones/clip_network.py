@@ -9,6 +9,7 @@ from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor
 
 from mmf.extract.backbones.network import NetworkBackbone
+from mmf.extract.backbones.pixels import Scale, normalised
 
 
 class ClipNetwork(NetworkBackbone):
@@ -20,14 +21,12 @@ class ClipNetwork(NetworkBackbone):
     modality: ClassVar[str] = "clip"
     # one clip fills a core; on a GPU 16 of them are 256 frames
     batches: ClassVar[Mapping[str, int]] = {"cpu": 1, "cuda": 16}
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+    scale: Scale
 
     def prepare(self, payloads: UInt8[np.ndarray, "B T h w 3"]) -> Float32[Tensor, "B 3 T h w"]:
         """Clips (B, T, h, w, 3) → normalised, on the device."""
-        clips = torch.from_numpy(payloads).to(self.torch_device).float() / 255
-        mean, deviation = (clips.new_tensor(v) for v in (self.mean, self.deviation))
-        return ((clips - mean) / deviation).permute(0, 4, 1, 2, 3).contiguous()
+        clips = normalised(torch.from_numpy(payloads).to(self.device), *self.scale)
+        return clips.transpose(1, 2).contiguous()
 
     def finish(self, made: Float[Tensor, "B D ..."]) -> Shaped[Tensor, "B ..."]:
         """The mean of the map, or with `:grid` its mean over time with channels last."""

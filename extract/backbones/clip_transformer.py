@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mmf.extract.backbones.checkpoint import Loaded
 from mmf.extract.backbones.contract import Setup
-from mmf.extract.backbones.pixels import IMAGENET, Scale, normalised, pool_of
+from mmf.extract.backbones.pixels import IMAGENET, SLOWFAST, Scale, normalised, pool_of
 from mmf.extract.backbones.transformer import LARGE, Known, Published, TransformerBackbone
 from mmf.extract.signals import Clips, Signal
 
@@ -105,7 +105,7 @@ class TimeSformer(VideoTransformer):
                 "cc-by-nc-4.0",
             ),
             signal=Clips(fps=0.1, frames=8, stride=32, resize=224, crop=224),
-            scale=((0.45, 0.45, 0.45), (0.225, 0.225, 0.225)),
+            scale=SLOWFAST,
         )
     }
 

@@ -18,12 +18,11 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from mmf.extract.backbones.contract import Setup
-from mmf.extract.backbones.pixels import IMAGENET, Scale, normalised, pool_of
+from mmf.extract.backbones.pixels import HALF, IMAGENET, Scale, normalised, pool_of
 from mmf.extract.backbones.transformer import LARGE, Known, Published, TransformerBackbone
 from mmf.extract.signals import Frames, Signal
 
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @dataclass(frozen=True, kw_only=True)

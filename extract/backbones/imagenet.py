@@ -19,6 +19,7 @@ from mmf.extract.backbones.checkpoint import load, torchvision_source
 from mmf.extract.backbones.contract import Setup
 from mmf.extract.backbones.folding import folded
 from mmf.extract.backbones.network import NetworkBackbone
+from mmf.extract.backbones.pixels import HALF, IMAGENET, Scale, normalised
 from mmf.extract.signals import Frames, Signal
 
 SIDE = 224
@@ -32,8 +33,7 @@ class ImageNetwork(NetworkBackbone):
 
     variants: ClassVar[tuple[str, ...]] = ("grid",)
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
-    mean: ClassVar[tuple[float, ...]] = (0.485, 0.456, 0.406)
-    deviation: ClassVar[tuple[float, ...]] = (0.229, 0.224, 0.225)
+    scale: ClassVar[Scale] = IMAGENET
 
     @classmethod
     def published(cls, name: str) -> str | None:
@@ -42,15 +42,8 @@ class ImageNetwork(NetworkBackbone):
 
     def __init__(self, setup: Setup):
         architecture, _, self._variant = setup.name.partition(":")
-        device = torch.device(setup.device)
-        self._mean = torch.tensor(self.mean, device=device).view(3, 1, 1)
-        self._deviation = torch.tensor(self.deviation, device=device).view(3, 1, 1)
         loaded = load(torchvision_source(architecture, EDITION), setup.weights)
         super().__init__(setup, loaded, folded(_without_head(loaded.network)))
-
-    def normalise(self, images: Float32[Tensor, "B 3 h w"]) -> Float32[Tensor, "B 3 h w"]:
-        """Images in 0…1 → with the mean and deviation that the network was trained with."""
-        return (images - self._mean) / self._deviation
 
     def finish(
         self, made: Float[Tensor, "B D h w"]
@@ -74,8 +67,7 @@ class Imagenet(ImageNetwork):
 
     def prepare(self, payloads: UInt8[np.ndarray, "B h w 3"]) -> Float32[Tensor, "B 3 h w"]:
         """Frames (B, h, w, 3) → normalised images."""
-        images = torch.from_numpy(payloads).to(self.torch_device).permute(0, 3, 1, 2)
-        return self.normalise(images.float() / 255)
+        return normalised(torch.from_numpy(payloads).to(self.device), *self.scale)
 
 
 class InceptionV3(Imagenet):
@@ -87,5 +79,4 @@ class InceptionV3(Imagenet):
 
     default_signal: ClassVar[Signal] = Frames(resize=342, crop=299)
     batches: ClassVar[Mapping[str, int]] = {"cpu": 4, "cuda": 64}
-    mean: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5)
-    deviation: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5)
+    scale: ClassVar[Scale] = HALF

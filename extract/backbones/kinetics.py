@@ -65,7 +65,7 @@ class Kinetics(ClipNetwork):
     def __init__(self, setup: Setup):
         loaded = load(torchvision_source(_architecture(setup.name), EDITION), setup.weights)
         transform = _transform(setup.name)
-        self.mean, self.deviation = tuple(transform.mean), tuple(transform.std)
+        self.scale = tuple(transform.mean), tuple(transform.std)
         grid = setup.variant == "grid"
         super().__init__(setup, loaded, _without_head(loaded.network, grid=grid))
 

@@ -1,6 +1,5 @@
 """Pixels as networks take them, and the choice between a pooled row and a grid of tokens."""
 
-import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
@@ -9,7 +8,9 @@ from mmf.extract.backbones.contract import Setup
 
 Scale = tuple[tuple[float, ...], tuple[float, ...]]  # mean, standard deviation of each colour
 
+HALF: Scale = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 IMAGENET: Scale = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+SLOWFAST: Scale = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
 POOLS = ("own", "grid")  # as the network itself pools, or the map before that
 
 
@@ -17,9 +18,15 @@ def normalised(
     images: UInt8[Tensor, "B *T h w 3"], mean: tuple[float, ...], deviation: tuple[float, ...]
 ) -> Float32[Tensor, "B *T 3 h w"]:
     """Pixels in 0…255 → (x / 255 - mean) / deviation, colours before height and width."""
-    scaled = images.movedim(-1, -3).float() / 255
-    low = torch.tensor(mean, device=images.device).view(3, 1, 1)
-    return (scaled - low) / torch.tensor(deviation, device=images.device).view(3, 1, 1)
+    return standardised(images.movedim(-1, -3).float() / 255, mean, deviation)
+
+
+def standardised(
+    images: Float32[Tensor, "B *T 3 h w"], mean: tuple[float, ...], deviation: tuple[float, ...]
+) -> Float32[Tensor, "B *T 3 h w"]:
+    """Images in 0…1 → (x - mean) / deviation, colour by colour."""
+    low, width = (images.new_tensor(v).view(3, 1, 1) for v in (mean, deviation))
+    return (images - low) / width
 
 
 def pool_of(setup: Setup) -> str:

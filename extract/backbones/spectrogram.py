@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from mmf.extract.backbones.imagenet import SIDE, ImageNetwork
 from mmf.extract.backbones.logmel import LOG_OFFSET, log_mel
+from mmf.extract.backbones.pixels import standardised
 from mmf.extract.signals import Signal, Waves
 
 _SILENCE = math.log(LOG_OFFSET)
@@ -37,4 +38,4 @@ class SpectrogramNetwork(ImageNetwork):
         upwards = np.ascontiguousarray(scaled.transpose(0, 2, 1)[:, ::-1], dtype=np.float32)
         image = torch.from_numpy(upwards).to(self.torch_device)[:, None]
         image = functional.interpolate(image, (SIDE, SIDE), mode="bilinear", align_corners=False)
-        return self.normalise(image.expand(-1, 3, -1, -1))
+        return standardised(image.expand(-1, 3, -1, -1), *self.scale)

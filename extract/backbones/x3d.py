@@ -15,6 +15,7 @@ from mmf.extract.backbones.checkpoint import Source, load
 from mmf.extract.backbones.clip_network import ClipNetwork
 from mmf.extract.backbones.contract import Setup
 from mmf.extract.backbones.network import Trunk
+from mmf.extract.backbones.pixels import SLOWFAST
 from mmf.extract.backbones.x3d_network import X3D
 from mmf.extract.signals import Clips, Signal
 
@@ -46,8 +47,7 @@ class X3DNetwork(ClipNetwork):
 
     default_signal: ClassVar[Signal] = Clips()
     variants: ClassVar[tuple[str, ...]] = (*SIZES, *(f"{size}:grid" for size in SIZES))
-    mean = (0.45, 0.45, 0.45)
-    deviation = (0.225, 0.225, 0.225)
+    scale = SLOWFAST
 
     @classmethod
     def published(cls, name: str) -> str | None:
