@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,7 @@ from mmf.extract.stopping import Stop, Stopped
 from mmf.store import FeatureStore
 
 OnEnded = Callable[[VideoEnded | Spent], None]
+BYTES_AHEAD = 16 << 20  # of videos that wait in a lane: long ones are to wait for any lane
 PATIENCE = 25.0  # seconds that a lane has to commit what is finished before it is killed
 _PR_SET_PDEATHSIG = 1
 _ONE_THREAD = {
@@ -107,8 +109,7 @@ def run_processes(
         for _ in range(count):
             lane = _Process(work)
             lanes[lane.pipe] = lane
-            for _ in range(AHEAD):
-                lane.give(next(queue, None))
+            lane.feed(queue)
         told = False
         while lanes:
             if stop.requested and not told:
@@ -146,7 +147,8 @@ def _listen(lane: "_Process", queue: Iterator[Task], on_ended: OnEnded, told: bo
     elif isinstance(message, BaseException):
         raise message
     elif message == "decoded":
-        lane.give(next(queue, None))
+        lane.held.popleft()
+        lane.feed(queue)
     return message != "through"
 
 
@@ -167,6 +169,7 @@ class _Process:
     """A lane's process, seen from the job."""
 
     def __init__(self, work: Work):
+        self.held: deque[int] = deque()  # bytes of each video that it has not decoded yet
         self.pipe, theirs = Pipe()
         with theirs:
             path = os.pathsep.join(entry for entry in sys.path if entry)
@@ -178,14 +181,26 @@ class _Process:
             )
         self.pipe.send(work)
 
-    def give(self, task: Task | None) -> None:
-        """One more video, or None: there are no more."""
-        with contextlib.suppress(BrokenPipeError):  # it died: `_listen` finds out why
-            self.pipe.send(task)
+    def feed(self, queue: Iterator[Task]) -> None:
+        """Further videos until it holds enough; None tells it that there are no more."""
+        while len(self.held) < 2 or (len(self.held) < AHEAD and sum(self.held) < BYTES_AHEAD):
+            task = next(queue, None)
+            with contextlib.suppress(BrokenPipeError):  # it died: `_listen` finds out why
+                self.pipe.send(task)
+            if task is None:
+                break
+            self.held.append(task.source.size or _bytes(task.source.path))
 
     def close(self) -> None:
         self.pipe.close()
         self.process.wait()
+
+
+def _bytes(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):  # the decoder says what is wrong
+        return 0
 
 
 class _Given:

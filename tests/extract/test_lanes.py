@@ -1,0 +1,50 @@
+"""How many videos a lane is given ahead."""
+
+from collections import deque
+
+import pytest
+
+from mmf.extract.lanes import BYTES_AHEAD, _Process
+from mmf.extract.manifest import Input
+from mmf.extract.pipeline import AHEAD, Task
+
+
+class Sent(list):
+    send = list.append
+
+
+def lane() -> _Process:
+    made = object.__new__(_Process)  # without the process
+    made.pipe, made.held = Sent(), deque()
+    return made
+
+
+def tasks(*sizes: int):
+    return (Task(source=Input(video_id=str(i), path="", size=n)) for i, n in enumerate(sizes))
+
+
+@pytest.mark.parametrize(
+    ("size", "given"),
+    [(1, AHEAD), (BYTES_AHEAD // 4, 4), (BYTES_AHEAD * 9, 2)],
+    ids=["clips fill batches", "some", "films wait for whichever lane is free"],
+)
+def test_a_lane_holds_few_long_videos_and_many_short_ones(size, given):
+    one = lane()
+    left = tasks(*[size] * 20)
+    one.feed(left)
+    assert [task.source.video_id for task in one.pipe] == [str(i) for i in range(given)]
+    one.held.popleft()
+    one.feed(left)
+    assert len(one.pipe) == given + 1
+
+
+def test_a_lane_is_told_when_there_are_no_more():
+    one = lane()
+    one.feed(tasks(1))
+    assert one.pipe[1:] == [None]
+
+
+def test_a_file_that_is_not_there_is_left_to_the_decoder():
+    one = lane()
+    one.feed(iter([Task(source=Input(video_id="a", path="no/such.mp4"))]))
+    assert list(one.held) == [0]
