@@ -107,7 +107,7 @@ def measure(name: str, height: int, width: int, options: argparse.Namespace) -> 
     published = PUBLISHED[name]
     torch.manual_seed(0)
     flow = open_flow(FlowSetup(name=f"gmflow:{name}", weights="random:0"))
-    network: GMFlowNetwork = flow._network
+    network: GMFlowNetwork = flow.network
     state = {k: v.detach() for k, v in network.state_dict().items()}
     official = (
         official_form(options.official, state, published)
