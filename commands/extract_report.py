@@ -23,10 +23,14 @@ def report_plan(
 ) -> None:
     """Print what the job would do, and with `measured` videos tried, what it would take."""
     from mmf.extract import measure, plan
+    from mmf.extract.media.urls import is_far
 
+    far = sum(is_far(one.path) for one in manifest.inputs())
+    if far:
+        click.echo(f"mmf: {far} videos at URLs are fetched, to look at their headers", err=True)
     planned = plan(manifest, store, requests, job)
     click.echo(
-        f"{planned.inputs} videos; {planned.todo} have something to do: "
+        f"{planned.inputs} videos; {planned.todo} have something to do: by their headers "
         f"{in_bytes(planned.size_bytes)}, {planned.media_seconds:.0f} s, {planned.frames} frames"
     )
     streams = ", ".join(f"{name} in {videos}" for name, videos in planned.streams.items())
@@ -47,7 +51,7 @@ def report_plan(
             f"measured on {found.measured} videos: {decoding + forward:.2g} CPU-hours (decoding "
             f"{decoding:.2g}, forward {forward:.2g}), {found.gpu_seconds / 3600:.2g} GPU-hours, "
             f"{found.bytes / 1e12:.2g} TB; {found.limit} limits. About "
-            f"{_in_hours(found.seconds)} on this machine"
+            f"{_in_hours(found.seconds)} on this machine, beside the start"
         )
     click.echo("Nothing was done.")
 
@@ -125,7 +129,7 @@ def report_job(result: "JobResult", store: str) -> None:
         f", {result.frames} frames, {result.media_seconds:.0f} s of media" if result.tried else ""
     )
     click.echo(f"{store}: {result.tried} videos tried in {result.seconds:.1f} s{rate}")
-    if result.spent.limit:
+    if result.frames or result.spent.forward_all.rows:
         click.echo(_line_of(result))
     if any(n.failed for n in result.counts.values()):
         click.echo(f"why videos failed: mmf status {shlex.quote(store)} --failures")

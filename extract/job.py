@@ -4,7 +4,6 @@ Every input ends done, skipped or failed for every feature: inputs = done + fail
 is done is not done again, whoever did it; the same command goes on where the last one stopped.
 """
 
-import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from mmf.extract.asked import USUAL, Asked, JobOptions, asked
 from mmf.extract.backbones import Backbone
 from mmf.extract.lanes import Work, run_here, run_processes
 from mmf.extract.manifest import Input, Manifest
+from mmf.extract.media.urls import is_far
 from mmf.extract.pipeline import Feature, Task
 from mmf.extract.recipe import FeatureRequest, build, spec
 from mmf.extract.stopping import Stop
@@ -95,9 +95,7 @@ class _Job:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         lanes = 0.0
         for task in tasks:
-            with contextlib.suppress(OSError, ValueError):  # the decoder says what is wrong
-                lanes += os.stat(task.source.path).st_size / BYTES_PER_LANE
-            lanes += 1 / VIDEOS_PER_LANE
+            lanes += _bytes(task.source) / BYTES_PER_LANE + 1 / VIDEOS_PER_LANE
             if lanes >= (cores or 1):
                 break
         return max(1, min(int(lanes), len(tasks), cores or 1))
@@ -142,6 +140,16 @@ class _Job:
             stopped=tally.stop.requested,
             max_failure_rate=self.options.max_failure_rate,
         )
+
+
+def _bytes(source: Input) -> int:
+    """How large a file is; one at a URL is as its manifest says, else worth a lane of its own."""
+    if is_far(source.path):
+        return source.size or BYTES_PER_LANE
+    try:
+        return os.stat(source.path).st_size
+    except (OSError, ValueError):  # the decoder says what is wrong
+        return 0
 
 
 def _counts(store: FeatureStore, feature: str, inputs: Sequence[Input]) -> Counts:

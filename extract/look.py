@@ -18,8 +18,10 @@ from mmf.extract.backbones import Backbone, backbone_class
 from mmf.extract.backbones.flow_source import FlowBackbone
 from mmf.extract.backbones.logmel import log_mel
 from mmf.extract.decoder.parent import Decoder, Ended, Failed, Restarted, Sample
+from mmf.extract.decoder.staging import at_hand
 from mmf.extract.flow.encoding import encode
 from mmf.extract.media.opening import Unusable
+from mmf.extract.media.urls import shown
 from mmf.extract.recipe import FeatureRequest, build
 from mmf.extract.signals import Clips, Cues, FramePairs, Signal, Waves
 
@@ -48,18 +50,15 @@ def look(path: str, requests: Sequence[FeatureRequest], out: str) -> list[Band]:
     Raises MmfError where the file cannot be used or matplotlib is not there.
     """
     figures = _matplotlib("figure")
-    foreseen = _foreseen(path, [request.signal for request in requests])
-    bands = []
-    for request, rows in zip(requests, foreseen.rows, strict=True):
-        wanted = frozenset(range(0, rows, max(1, -(-rows // _most(request.signal)))))
-        bands.append(Band(request=request, backbone=build(_blind(request)), wanted=wanted))
-    media = _fill(path, bands)
+    name = shown(path)
+    with at_hand(path) as here:
+        bands, media = _looked(name, here, requests)
     pitch, top, bottom = HEIGHT + OVER + UNDER, 0.35, 0.45
     tall = top + pitch * len(bands) + bottom
     figure = figures.Figure(figsize=(WIDTH + 2 * BESIDE, tall))
     start = min((t for band in bands for t in band.times), default=0.0)
     duration = media.duration or 0.0
-    _write(figure, BESIDE, tall - 0.25, f"{path.rpartition('/')[2]}: {duration:.2f} s", size=12)
+    _write(figure, BESIDE, tall - 0.25, f"{name.rpartition('/')[2]}: {duration:.2f} s", size=12)
     for n, band in enumerate(bands):
         low = bottom + UNDER + pitch * (len(bands) - 1 - n)
         _write(figure, BESIDE, low + HEIGHT + 0.09, _said(band), size=9)
@@ -113,17 +112,23 @@ def _most(signal: Signal) -> int:
     return {"waves": SOUNDS, "cues": CUES}.get(signal.kind, pictures)
 
 
-def _foreseen(path: str, signals: Sequence[Signal]) -> Ended:
-    with Decoder(signals, plan=True) as decoder:
-        decoder.submit(path, path)
-        return _ended(next(decoder.events()))
+def _looked(name: str, path: str, requests: Sequence[FeatureRequest]) -> tuple[list[Band], Any]:
+    """The features' rows in the file at `path`, called `name`, and what the file is like."""
+    with Decoder([request.signal for request in requests], plan=True) as decoder:
+        decoder.submit(name, path)
+        foreseen = _ended(next(decoder.events()))
+    bands = []
+    for request, rows in zip(requests, foreseen.rows, strict=True):
+        wanted = frozenset(range(0, rows, max(1, -(-rows // _most(request.signal)))))
+        bands.append(Band(request=request, backbone=build(_blind(request)), wanted=wanted))
+    return bands, _fill(name, path, bands)
 
 
-def _fill(path: str, bands: Sequence[Band]) -> Any:
+def _fill(name: str, path: str, bands: Sequence[Band]) -> Any:
     """Decode the file once and keep the rows that are wanted; what the file is like."""
     signals = list(dict.fromkeys(band.request.signal for band in bands))
     with Decoder(signals) as decoder:
-        decoder.submit(path, path)
+        decoder.submit(name, path)
         for event in decoder.events():
             if isinstance(event, Restarted):
                 for band in bands:
@@ -148,7 +153,7 @@ def _copied(payload: np.ndarray | str) -> np.ndarray | str:
 
 def _ended(event: Any) -> Ended:
     if isinstance(event, Failed):
-        raise Unusable(event.reason, event.stage, f"{event.media.path!r}: {event.message}")
+        raise Unusable(event.reason, event.stage, f"{event.key!r}: {event.message}")
     if not isinstance(event, Ended):
         raise MmfError(f"{event.key!r}: the decoder's process died in this file.")
     return event

@@ -54,12 +54,17 @@ def cache_folder() -> Path:
 
 def cache_bytes() -> int:
     """How large the cache of a store's shards may be: MMF_CACHE_GB, or 64."""
-    given = os.environ.get("MMF_CACHE_GB", "")
+    return gigabytes("MMF_CACHE_GB", CACHE_BYTES)
+
+
+def gigabytes(variable: str, usual: int) -> int:
+    """Bytes that a variable of the environment allows, which says them in GiB; else the usual."""
+    given = os.environ.get(variable, "")
     try:
-        return int(float(given) * (1 << 30)) if given else CACHE_BYTES
-    except ValueError:
+        return int(float(given) * (1 << 30)) if given else usual
+    except (ValueError, OverflowError):
         raise MmfError(
-            f"MMF_CACHE_GB is {given!r}; expected a number of GiB, such as 64."
+            f"{variable} is {given!r}; expected a number of GiB, such as {usual >> 30}."
         ) from None
 
 

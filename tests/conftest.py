@@ -1,6 +1,10 @@
 """Shape annotations are checked while the tests run; shared data is used where it is there."""
 
+import importlib.util
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jaxtyping import install_import_hook
@@ -18,3 +22,34 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs ../shared/data (real clips and golden numbers), which is not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Any]:
+    """A real S3 server with a bucket called `bucket`, behind a proxy that can do harm."""
+    pytest.importorskip("moto.server", reason="moto is not installed: no S3 server to try it with")
+    module = _benchmark("s3_server")
+    with module.s3_server() as proxy:
+        module.make_bucket(proxy, "bucket")
+        yield proxy
+
+
+@pytest.fixture
+def s3(s3_server: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """The server's proxy, which counts from here on; the environment names it and a cache."""
+    for name, value in sys.modules["s3_server"].ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint)
+    monkeypatch.setenv("MMF_CACHE", str(tmp_path / "cache"))
+    s3_server.reset()
+    yield s3_server
+    s3_server.reset()
+
+
+def _benchmark(name: str) -> Any:
+    """A module of the folder of benchmarks, which is no package."""
+    found = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module
+    found.loader.exec_module(module)
+    return module

@@ -14,8 +14,9 @@ import numpy as np
 
 from mmf import MmfError
 from mmf.extract.decoder.process import Process, json_line
-from mmf.extract.decoder.staging import Staged, Staging, is_far, shown
+from mmf.extract.decoder.staging import Staged, Staging
 from mmf.extract.media.opening import DEFAULT_LIMITS, Limits, Unusable
+from mmf.extract.media.urls import is_far, shown
 from mmf.extract.signals import Cues, Signal, Waves, to_json
 from mmf.store.feature import Media
 

@@ -1,8 +1,12 @@
 """Media at a URL, brought to this machine before they are decoded: FFmpeg opens no network.
 
 A few files ahead are fetched while one is decoded. Together they never take more bytes than they
-may: each waits, in its turn, until those before it are gone. A file is removed as soon as it is
-decoded, and what a killed process left behind when the next one begins.
+may, in all processes of this machine that share a cache: each waits, in its process's turn, until
+there is room. A file is removed as soon as it is decoded, and what a killed process left behind
+when the next one begins.
+
+Of the files for which a process has taken room, the first is always the one that it needs next; so
+whoever holds room can go on, and gives it back.
 """
 
 import contextlib
@@ -24,45 +28,58 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import from_url
 
 from mmf.extract.media.opening import Unusable
+from mmf.extract.media.urls import is_far, shown
+from mmf.store.local import alone_in
+from mmf.store.objects import gigabytes
 
 T = TypeVar("T")
 
-SCHEMES = ("s3://", "gs://", "az://", "https://", "http://")
 AT_ONCE = 4  # files
 ATTEMPTS = 3
 FIRST_PAUSE = 0.5  # seconds before the second attempt; twice that before the third
+LOOK = 0.05  # seconds between two looks for room
+STAGED_BYTES = 16 << 30
 CHUNK_BYTES = 8 << 20
 _HOPELESS = (PermissionDeniedError, UnauthenticatedError, FileNotFoundError, NotImplementedError)
 
 
-def is_far(path: str) -> bool:
-    """Whether a path is a URL of media to be fetched."""
-    return path.startswith(SCHEMES)
+def staged_bytes() -> int:
+    """How large the folder of fetched files may be: MMF_STAGED_GB, or 16."""
+    return gigabytes("MMF_STAGED_GB", STAGED_BYTES)
 
 
-def shown(path: str) -> str:
-    """A path as tables show it: of a URL neither the query nor a password, which open doors."""
+@contextlib.contextmanager
+def at_hand(path: str) -> Iterator[str]:
+    """A local path of the file; one at a URL is fetched, and removed afterwards.
+
+    Raises Unusable where it cannot be fetched.
+    """
     if not is_far(path):
-        return path
-    parts = urlsplit(path)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        yield path
+        return
+    staging = Staging()
+    try:
+        yield staging.fetch(path).path()
+    finally:
+        staging.close()
 
 
 def _failure(url: str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"cannot fetch {shown(url)!r}: there is no such file."
     said = (str(error) or type(error).__name__).splitlines()[0].replace(url, shown(url))
     query = urlsplit(url).query
     return f"cannot fetch {shown(url)!r}: {said.replace(query, '…') if query else said}"
 
 
 class Staging:
-    """A folder of fetched files, at most `limit` bytes together."""
+    """A folder of fetched files; with those of other processes at most `limit` bytes."""
 
-    def __init__(self, limit: int):
-        self._limit = limit
+    def __init__(self, limit: int | None = None):
+        self._limit = staged_bytes() if limit is None else limit
         self._folder: Path | None = None
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="mmf-fetch")
         self._changed = threading.Condition()
-        self._room: dict[int, int] = {}  # bytes kept for each file, by its number
         self._begun = self._next = 0  # files asked for; whose turn it is to take room
         self._closed = False
 
@@ -73,7 +90,7 @@ class Staging:
         number = self._begun
         self._begun += 1
         path = self._folder / str(number)
-        return Staged(self, number, path, self._pool.submit(self._fetch, number, url, path, size))
+        return Staged(self, path, self._pool.submit(self._fetch, number, url, path, size))
 
     def close(self) -> None:
         """Gives up what is on its way and removes everything."""
@@ -84,12 +101,9 @@ class Staging:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def release(self, number: int, path: Path) -> None:
+    def release(self, path: Path) -> None:
         """Removes a file; its bytes are free for others."""
         path.unlink(missing_ok=True)
-        with self._changed:
-            self._room.pop(number, None)
-            self._changed.notify_all()
 
     def _fetch(self, number: int, url: str, path: Path, size: int | None) -> None:
         try:
@@ -100,7 +114,7 @@ class Staging:
                     raise Unusable(
                         "size_mismatch", "fetch", f"{found} bytes; the manifest says {size}."
                     )
-                self._take(number, found)
+                self._take(number, path, found)
             finally:
                 self._pass_on(number)
             self._tried(lambda: self._download(store, key, path, found))
@@ -119,20 +133,23 @@ class Staging:
             time.sleep(FIRST_PAUSE * 2 ** (attempt - 1))
         return ask()
 
-    def _take(self, number: int, size: int) -> None:
-        """Waits for room; files take theirs in the order in which they were asked for."""
+    def _take(self, number: int, path: Path, size: int) -> None:
+        """Waits for room, in turn, and takes it: a file without content, of that size."""
         if size > self._limit:
             raise Unusable(
-                "limit_staged", "fetch", f"{size} bytes; at most {self._limit} are fetched."
+                "limit_staged",
+                "fetch",
+                f"{size} bytes; at most {self._limit} are fetched (MMF_STAGED_GB).",
             )
         with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._closed
-                    or (number == self._next and sum(self._room.values()) + size <= self._limit)
-                )
-            )
-            self._room[number] = size
+            self._changed.wait_for(lambda: self._closed or number == self._next)
+        while not self._closed:
+            with alone_in(path.parents[1]):
+                if _bytes_of_all(path.parents[1]) + size <= self._limit:
+                    with open(path, "wb") as file:
+                        file.truncate(size)
+                    return
+            time.sleep(LOOK)
 
     def _pass_on(self, number: int) -> None:
         """The next file's turn to take room, whether this one did or failed."""
@@ -143,7 +160,7 @@ class Staging:
 
     def _download(self, store: Any, key: str, path: Path, size: int) -> None:
         written = 0
-        with open(path, "wb") as file:
+        with open(path, "r+b") as file:
             for chunk in obstore.get(store, key).stream(CHUNK_BYTES):
                 written += len(chunk)
                 if self._closed or written > size:
@@ -156,8 +173,8 @@ class Staging:
 class Staged:
     """One file that is fetched, or on its way."""
 
-    def __init__(self, staging: Staging, number: int, path: Path, done: "Future[None]"):
-        self._staging, self._number, self._path, self._done = staging, number, path, done
+    def __init__(self, staging: Staging, path: Path, done: "Future[None]"):
+        self._staging, self._path, self._done = staging, path, done
 
     @property
     def there(self) -> bool:
@@ -171,7 +188,7 @@ class Staged:
 
     def release(self) -> None:
         """Removes the file."""
-        self._staging.release(self._number, self._path)
+        self._staging.release(self._path)
 
 
 def _opened(url: str) -> tuple[Any, str]:
@@ -200,6 +217,15 @@ def _own_folder() -> Path:
     for left in _left_behind(root, host):
         shutil.rmtree(left, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=f"{host}{os.getpid()}-", dir=root))
+
+
+def _bytes_of_all(root: Path) -> int:
+    """What the processes of this machine have fetched, or are about to."""
+    total = 0
+    for path in root.glob(f"{socket.gethostname()}-*/*"):
+        with contextlib.suppress(FileNotFoundError):  # decoded by now
+            total += path.stat().st_size
+    return total
 
 
 def _left_behind(root: Path, host: str) -> Iterator[Path]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from mmf import MmfError
 from mmf.extract.manifest.folders import (
+    OTHER,
     STORE_MARK,
     Found,
     find,
@@ -31,6 +32,7 @@ from mmf.extract.manifest.official import (
     say_absent,
 )
 from mmf.extract.manifest.tables import READERS, read_table
+from mmf.extract.media.urls import file_name, is_far, shown
 
 ItemKey = str | tuple[str, float, float]
 
@@ -91,8 +93,10 @@ class Manifest:
 
 
 def read_manifest(source: str | os.PathLike[str]) -> Manifest:
-    """The manifest of a folder, a media file or a manifest file; MmfError says what is wrong."""
+    """The manifest of a folder, a media file or its URL, or a manifest file; else MmfError."""
     source = os.fspath(source)
+    if is_far(source):
+        return _of_url(source)
     if os.path.isdir(source):
         return _of_folder(source)
     if not os.path.exists(source):
@@ -103,13 +107,26 @@ def read_manifest(source: str | os.PathLike[str]) -> Manifest:
     if is_list(os.path.basename(source)):
         return _of_lists([source], source)
     if is_media(source):
-        name = Found(parts=(os.path.basename(source),)).video_id
-        table = pa.table({"video_id": [name], "path": pa.array([os.fsencode(source)], pa.binary())})
-        return Manifest(source=source, table=table, first=(0,))
+        return _of_one(Found(parts=(os.path.basename(source),)).video_id, source)
     raise MmfError(
         f"source {source!r} is of no known type. Expected a folder, a media file, or a manifest "
         ".csv, .jsonl or .parquet with the columns video_id and path."
     )
+
+
+def _of_one(video_id: str, path: str) -> Manifest:
+    table = pa.table({"video_id": [video_id], "path": pa.array([os.fsencode(path)], pa.binary())})
+    return Manifest(source=shown(path), table=table, first=(0,))
+
+
+def _of_url(url: str) -> Manifest:
+    name = file_name(url)
+    if not name or os.path.splitext(name)[1].lower() in OTHER:
+        raise MmfError(
+            f"source {shown(url)!r}: at a URL one media file can be the source, no folder and no "
+            "table. Bring a manifest here; the media that it names may lie at URLs."
+        )
+    return _of_one(name, url)
 
 
 def _of_lists(lists: Sequence[str], source: str) -> Manifest:

@@ -37,7 +37,7 @@ class Limits:
     timeout: float = 30.0  # seconds of decoding, beside …
     timeout_per_second: float = 2.0  # … this much for each second of media
     ring_bytes: int = 32 << 20  # of rows that are decoded and not yet taken
-    staged_bytes: int = 16 << 30  # on the disk, of files fetched and not yet decoded
+    staged_bytes: int | None = None  # of files fetched and not yet decoded; None = MMF_STAGED_GB
     memory_bytes: int = 8 << 30  # address space of the decoder's process
 
 

@@ -161,7 +161,7 @@ def test_the_dry_run_says_streams_rows_bytes_and_hours(clips, capsys, tmp_path):
     store = str(tmp_path / "s.mmf")
     options = ("--modality", "rgb", "--sample", "keyframes", "--dry-run")
     said = run(capsys, str(clips), "--store", store, *options, "--sample", "2")
-    assert "7 videos; 7 have something to do: " in said
+    assert "7 videos; 7 have something to do: by their headers " in said
     assert "streams: pictures in 6, sound in 6, captions in 6\n" in said
     assert "cannot be opened: 1 not_media\n" in said
     assert "rgb: 6 rows of 505 float16 = 5.9 KiB from 6 videos\n" in said
@@ -186,6 +186,10 @@ def test_the_last_line_says_which_side_waited(clips, capsys, tmp_path):
     assert last.endswith((" decoding limits", " the forward pass limits"))
     again = run(capsys, str(tmp_path / "one"), "--store", str(tmp_path / "s"), "--modality", "rgb")
     assert "decode " not in again
+    (tmp_path / "one/broken.mp4").write_bytes(b"this is no video" * 100)
+    cannot = run(capsys, str(tmp_path / "one"), "--store", str(tmp_path / "s"), "--modality", "rgb")
+    assert "1 videos tried" in cannot
+    assert "decode " not in cannot
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -1,10 +1,10 @@
 """Media at URLs: fetched ahead into a bounded folder, and gone when they are decoded."""
 
 import hashlib
-import importlib.util
 import json
-import sys
 import threading
+import time
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,10 +12,13 @@ import obstore
 import pytest
 from obstore.store import from_url
 
-from mmf.extract import FeatureRequest, JobOptions, extract
+from mmf import MmfError, cli
+from mmf.extract import FeatureRequest, JobOptions, extract, read_manifest
 from mmf.extract.decoder import staging as staging_module
 from mmf.extract.decoder.parent import Decoder, Ended, Failed, Sample
-from mmf.extract.media.opening import Limits
+from mmf.extract.decoder.staging import Staging
+from mmf.extract.look import look
+from mmf.extract.media.opening import Limits, Unusable
 from mmf.extract.signals import Cues, Frames, Waves
 from mmf.store import FeatureStore
 
@@ -129,6 +132,26 @@ def test_what_cannot_be_fetched_fails_with_the_reason_and_the_others_go_on(web, 
     assert staged(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["", "clips/", "list.csv?signature=secret", "list.parquet"])
+def test_a_url_of_no_media_file_is_refused_as_a_source(name):
+    with pytest.raises(MmfError, match=r"'s3://bucket/[^?]*': at a URL one media file") as refused:
+        read_manifest(f"s3://bucket/{name}")
+    assert "secret" not in str(refused.value)
+
+
+def test_the_folders_limit_is_a_number_of_gib(web, clip, monkeypatch):
+    web.files["clip.mp4"] = clip("limit.mp4", frames=25).read_bytes()
+    monkeypatch.setenv("MMF_STAGED_GB", "some")
+    with Decoder(SIGNALS) as decoder, pytest.raises(MmfError, match="MMF_STAGED_GB is 'some'"):
+        decoder.submit("clip", f"{web.url}/clip.mp4")
+    monkeypatch.setenv("MMF_STAGED_GB", "1e-6")  # 1,073 bytes
+    with Decoder(SIGNALS) as decoder:
+        decoder.submit("clip", f"{web.url}/clip.mp4")
+        _, ended = outcomes(decoder)
+    assert ended["clip"].reason == "limit_staged"
+    assert "at most 1073 are fetched (MMF_STAGED_GB)" in ended["clip"].message
+
+
 def test_rows_of_a_far_file_are_those_of_the_same_file_here(web, clip, tmp_path):
     path = clip("same.mp4", frames=50, sound=2.0)
     web.files["a folder/same.mp4"] = path.read_bytes()
@@ -186,6 +209,22 @@ def test_files_are_fetched_ahead_and_never_more_than_the_folder_may_hold(web, cl
     assert sorted(order[:3]) == ["/0.mp4", "/1.mp4", "/2.mp4"]
 
 
+def test_those_who_share_a_cache_share_its_room(web, clip, monkeypatch):
+    monkeypatch.setattr(staging_module, "LOOK", 0.001)
+    data = clip("room.mp4", frames=25).read_bytes()
+    web.files |= {"one.mp4": data, "other.mp4": data}
+    with closing(Staging(len(data))) as one, closing(Staging(len(data))) as other:
+        first = one.fetch(f"{web.url}/one.mp4")
+        assert Path(first.path()).read_bytes() == data
+        second = other.fetch(f"{web.url}/other.mp4")
+        while ("HEAD", "/other.mp4") not in web.asked:
+            time.sleep(0.001)
+        time.sleep(0.1)
+        assert ("GET", "/other.mp4") not in web.asked
+        first.release()
+        assert Path(second.path()).read_bytes() == data
+
+
 def test_what_a_killed_process_left_is_removed_and_the_livings_is_not(web, clip, tmp_path):
     web.files["clip.mp4"] = clip("left.mp4", frames=25).read_bytes()
     root = tmp_path / "cache" / "mmf-staged"
@@ -209,30 +248,21 @@ def test_closing_in_the_middle_leaves_nothing(web, clip, tmp_path):
     assert staged(tmp_path) == []
 
 
-def test_a_manifest_may_name_media_in_a_bucket_and_on_the_web(web, clip, tmp_path, monkeypatch):
-    pytest.importorskip("moto.server", reason="moto is not installed: no S3 server to try it with")
+def test_a_manifest_may_name_media_in_a_bucket_and_on_the_web(web, s3, clip, tmp_path):
     path = clip("named.mp4", frames=50)
     web.files["web.mp4"] = path.read_bytes()
-    s3 = _load("s3_server")
-    with s3.s3_server() as server:
-        s3.make_bucket(server, "bucket")
-        for name, value in s3.ENVIRONMENT.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-        bucket = from_url("s3://bucket", client_options={"allow_http": True})
-        obstore.put(bucket, "clips/named clip.mp4", path.read_bytes())
-        lines = {
-            "s3": "s3://bucket/clips/named clip.mp4",
-            "web": f"{web.url}/web.mp4",
-            "here": str(path),
-            "gone": "s3://bucket/clips/gone.mp4",
-        }
-        manifest = tmp_path / "manifest.jsonl"
-        manifest.write_text(
-            "\n".join(json.dumps({"video_id": k, "path": v}) for k, v in lines.items())
-        )
-        asked = [FeatureRequest(name="rgb", modality="rgb", backbone="hog")]
-        result = extract(manifest, tmp_path / "feats", asked, JobOptions(workers=1))
+    bucket = from_url("s3://bucket", client_options={"allow_http": True})
+    obstore.put(bucket, "clips/named clip.mp4", path.read_bytes())
+    lines = {
+        "s3": "s3://bucket/clips/named clip.mp4",
+        "web": f"{web.url}/web.mp4",
+        "here": str(path),
+        "gone": "s3://bucket/clips/gone.mp4",
+    }
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("\n".join(json.dumps({"video_id": k, "path": v}) for k, v in lines.items()))
+    asked = [FeatureRequest(name="rgb", modality="rgb", backbone="hog")]
+    result = extract(manifest, tmp_path / "feats", asked, JobOptions(workers=1))
     assert (result.counts["rgb"].done, result.counts["rgb"].failed) == (3, 1)
     store = FeatureStore(tmp_path / "feats")
     (failure,) = store.failures().to_pylist()
@@ -241,10 +271,59 @@ def test_a_manifest_may_name_media_in_a_bucket_and_on_the_web(web, clip, tmp_pat
     assert staged(tmp_path) == []
 
 
-def _load(name: str):
-    path = Path(__file__).parents[2] / "benchmarks" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+def test_one_url_is_a_source_and_is_planned_measured_and_extracted(web, clip, tmp_path, capsys):
+    path = clip("single.mp4", frames=50, sound=2.0)
+    web.files["a%20clip.mp4"] = path.read_bytes()
+    url = f"{web.url}/a%20clip.mp4?signature=secret"
+    options = ["extract", url, "--store", str(tmp_path / "s.mmf"), "--modality", "rgb"]
+    cli.cli.main([*options, "--dry-run", "--sample", "3"], standalone_mode=False)
+    said = capsys.readouterr()
+    assert "1 videos at URLs are fetched" in said.err
+    assert "1 videos; 1 have something to do: by their headers " in said.out
+    assert "50 frames\n" in said.out
+    assert "measured on 1 videos" in said.out
+    cli.cli.main(options, standalone_mode=False)
+    assert "rgb: 1 videos = 1 done" in capsys.readouterr().out
+    store = FeatureStore(tmp_path / "s.mmf")
+    assert list(store.state("rgb").items()) == [("a clip.mp4", "done")]
+    assert "secret" not in str(store.videos().to_pylist())
+    assert staged(tmp_path) == []
+
+
+def test_what_networks_receive_is_drawn_of_a_url_that_is_fetched_once(web, clip, tmp_path):
+    pytest.importorskip("matplotlib")
+    web.files["far.mp4"] = clip("drawn.mp4", frames=50).read_bytes()
+    asked = [FeatureRequest(name="rgb", modality="rgb", backbone="hog")]
+    (band,) = look(f"{web.url}/far.mp4", asked, str(tmp_path / "far.png"))
+    assert band.times == [0.0, 1.0]
+    assert [p for m, p in web.asked if m == "GET"] == ["/far.mp4"]
+    with pytest.raises(Unusable, match=r"/gone\.mp4': there is no such file") as gone:
+        look(f"{web.url}/gone.mp4?signature=secret", asked, str(tmp_path / "gone.png"))
+    assert "secret" not in str(gone.value)
+    web.files["text.mp4"] = b"this is no video" * 100
+    with pytest.raises(Unusable, match=r"'http://[^']*/text\.mp4': "):
+        look(f"{web.url}/text.mp4", asked, str(tmp_path / "text.png"))
+    assert staged(tmp_path) == []
+
+
+def test_lanes_are_as_many_as_media_at_urls_are_large(tmp_path, monkeypatch):
+    class Begun(Exception):
+        pass
+
+    def begun(event) -> None:
+        raise Begun(event.lanes)
+
+    def lanes(*rows: str) -> int:
+        manifest = tmp_path / "list.csv"
+        manifest.write_text("\n".join(["video_id,path,size", *rows]))
+        asked = [FeatureRequest(name="rgb", modality="rgb", backbone="hog")]
+        with pytest.raises(Begun) as told:
+            extract(manifest, tmp_path / "s.mmf", asked, JobOptions(), begun)
+        return told.value.args[0]
+
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    far = [f"v{i},s3://bucket/{i}.mp4,{{}}" for i in range(4)]
+    assert lanes(*(row.format(1000) for row in far)) == 1
+    assert lanes(*(row.format(32 << 20) for row in far)) == 4
+    assert lanes(*(row.format("") for row in far)) == 4
+    assert lanes("v,nowhere.mp4,") == 1

@@ -1,11 +1,8 @@
 """A store in a bucket: a real S3 server, and a network that does its worst."""
 
-import importlib.util
 import os
 import shutil
-import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +20,6 @@ from mmf.store.status import describe
 from mmf.store.verify import verify
 
 pytest.importorskip("obstore", reason="obstore is not installed: no store in a bucket")
-pytest.importorskip("moto.server", reason="moto is not installed: no S3 server to try it with")
 
 from mmf.store import bucket as bucket_module
 from mmf.store import cache as cache_module
@@ -35,33 +31,10 @@ WIDE = FeatureSpec(name="f", modality="rgb", shape=(128,), dtype="uint8")
 NARROW = FeatureSpec(name="g", modality="audio", shape=(16,), dtype="uint8")
 
 
-def _load(name: str):
-    path = Path(__file__).parents[2] / "benchmarks" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def server():
-    s3 = _load("s3_server")
-    with s3.s3_server() as proxy:
-        s3.make_bucket(proxy, "bucket")
-        yield proxy
-
-
 @pytest.fixture
-def proxy(server, monkeypatch, tmp_path):
-    for name, value in sys.modules["s3_server"].ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-    monkeypatch.setenv("MMF_CACHE", str(tmp_path / "cache"))
+def proxy(s3, monkeypatch):
     monkeypatch.setattr(bucket_module, "_FIRST_PAUSE", 0.001)
-    server.reset()
-    yield server
-    server.reset()
+    return s3
 
 
 @pytest.fixture
