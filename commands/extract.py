@@ -104,6 +104,7 @@ def extract(source: str, store: str, **options: Any) -> int:
     \b
     mmf extract clips --modality rgb --modality audio
     mmf extract clips --modality rgb --backbone rgb=resnet34 --weights rgb=resnet34.safetensors
+    mmf extract clips --feature t=text:minilm,speech=whisper:base  # heard where no captions are
     mmf extract clips --modality rgb --dry-run --sample 20      # what it would take
     """
     from mmf.extract import JobOptions, read_manifest

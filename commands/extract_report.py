@@ -43,6 +43,7 @@ def report_plan(
         click.echo(
             f"{feature.spec.name}: {feature.rows} rows of {shape} {feature.spec.dtype} = "
             f"{in_bytes(feature.bytes)} from {feature.videos} videos"
+            + (f", and what is heard in {feature.heard} of them" if feature.heard else "")
         )
     if measured and planned.todo:
         found = measure(planned, manifest, requests, job, videos=measured)

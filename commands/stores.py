@@ -42,6 +42,9 @@ def status(store: str, failures: bool, as_json: bool) -> None:
             for f, x in found["features"].items()
         ],
     )
+    for f, x in found["features"].items():
+        if x["reasons"]:
+            click.echo(f"{f}: " + ", ".join(f"{n} {why}" for why, n in x["reasons"].items()))
     for name, labels in found["label_sets"].items():
         splits = ", ".join(f"{k} {v}" for k, v in labels["splits"].items())
         click.echo(

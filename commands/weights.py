@@ -23,6 +23,7 @@ def weights(store: str, fetch: bool, **options: Any) -> int:
 
     \b
     mmf weights --backbone rgb=resnet34 --backbone text=minilm
+    mmf weights --feature t=text:minilm,speech=whisper:base
     mmf weights --backbone rgb=timm:vit_base_patch16_clip_224.openai --fetch
     """
     from mmf.extract import weights as need

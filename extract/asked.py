@@ -118,7 +118,7 @@ def _device(device: str, requests: Sequence[FeatureRequest]) -> str:
     """auto → cuda where there is one; cpu where no backbone has a use for another."""
     if device not in ("auto", "cpu", "cuda"):
         raise MmfError(f"device {device!r}: expected auto, cpu or cuda.")
-    needed = any(backbone_class(r.backbone, r.modality).has_weights for r in requests)
+    needed = any(r.speech or backbone_class(r.backbone, r.modality).has_weights for r in requests)
     if device == "cpu" or not needed:
         return "cpu"
     import torch

@@ -2,12 +2,14 @@
 
 A band for each feature: frames as they were resized and cropped, clips as a strip of their frames,
 flow as the picture that it becomes, sound as the network's own spectrogram, cues where they begin.
-No weights are needed: what goes into a network does not depend on them (a flow network's do count).
+No weights are needed: what goes into a network does not depend on them (but on those of a network
+that makes it: of flow, or of text from speech).
 """
 
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from mmf.extract.backbones.logmel import log_mel
 from mmf.extract.decoder.parent import Decoder, Ended, Failed, Restarted, Sample
 from mmf.extract.decoder.staging import at_hand
 from mmf.extract.flow.encoding import encode
+from mmf.extract.hearing import Listener
 from mmf.extract.media.opening import Unusable
 from mmf.extract.media.urls import shown
 from mmf.extract.recipe import FeatureRequest, build
@@ -42,6 +45,10 @@ class Band:
     missing: str = ""
     times: list[float] = field(default_factory=list)
     payloads: list[Any] = field(default_factory=list)
+
+    def wants(self, row: int) -> bool:
+        """Whether a row may be shown; how many are heard in speech is not known before."""
+        return row in self.wanted or self.backbone.transcriber is not None
 
 
 def look(path: str, requests: Sequence[FeatureRequest], out: str) -> list[Band]:
@@ -127,16 +134,18 @@ def _looked(name: str, path: str, requests: Sequence[FeatureRequest]) -> tuple[l
 def _fill(name: str, path: str, bands: Sequence[Band]) -> Any:
     """Decode the file once and keep the rows that are wanted; what the file is like."""
     signals = list(dict.fromkeys(band.request.signal for band in bands))
+    ears = {signals.index(b.request.signal): b.backbone.transcriber for b in bands}
+    listener = Listener({signal: ear for signal, ear in ears.items() if ear})
     with Decoder(signals) as decoder:
         decoder.submit(name, path)
-        for event in decoder.events():
+        for event in chain.from_iterable(map(listener, decoder.events())):
             if isinstance(event, Restarted):
                 for band in bands:
                     band.times.clear()
                     band.payloads.clear()
             elif isinstance(event, Sample):
                 for band in bands:
-                    if band.request.signal == signals[event.signal] and event.row in band.wanted:
+                    if band.request.signal == signals[event.signal] and band.wants(event.row):
                         band.times.append(event.time)
                         band.payloads.append(_copied(event.payload))
             else:
@@ -144,6 +153,8 @@ def _fill(name: str, path: str, bands: Sequence[Band]) -> Any:
     for band in bands:
         at = signals.index(band.request.signal)
         band.rows, band.missing = ended.rows[at], ended.missing.get(at, "")
+        few = slice(None, None, max(1, -(-len(band.times) // _most(band.request.signal))))
+        band.times, band.payloads = band.times[few], band.payloads[few]
     return ended.media
 
 

@@ -16,10 +16,11 @@ import numpy as np
 
 from mmf.extract.backbones import Backbone
 from mmf.extract.decoder.parent import Decoder, Ended, Event, Failed, Restarted, Sample
+from mmf.extract.hearing import Listener
 from mmf.extract.manifest import Input
 from mmf.extract.rows import RowBatch, Rows, Unstorable, storable
 from mmf.extract.signals import Signal
-from mmf.extract.spent import Spent
+from mmf.extract.spent import Forward, Spent
 from mmf.extract.stopping import Stop, Stopped
 from mmf.store import FeatureSpec, Media, Outcome, Track
 from mmf.store.writer import Writer
@@ -89,14 +90,21 @@ class Lane:
     ):
         self._features = features
         self._writer = writer
-        signals = list(dict.fromkeys(f.backbone.signal for f in features))
-        self._signal_of = [signals.index(f.backbone.signal) for f in features]
+        # of one signal, but for what hears its sound
+        heard = [(f.backbone.signal, _ear_of(f.backbone)) for f in features]
+        wanted = list(dict.fromkeys(heard))
+        signals = [signal for signal, _ in wanted]
+        self._signal_of = [wanted.index(one) for one in heard]
         self._features_of = [
             [f for f, s in enumerate(self._signal_of) if s == signal]
             for signal in range(len(signals))
         ]
         self._make_decoder = lambda: decoder(signals)
         self._batches = [RowBatch(f.backbone) for f in features]
+        ears = zip(self._signal_of, features, strict=True)
+        self._listener = Listener(
+            {s: f.backbone.transcriber for s, f in ears if f.backbone.transcriber}
+        )
         self._videos: dict[str, _Video] = {}
         self._held = 0  # videos put or marked since the last commit
         self._began = self._waited = 0.0
@@ -115,7 +123,8 @@ class Lane:
                     while self._submit(decoder, tasks):
                         events = decoder.events()
                         while (event := stop.wait(partial(self._next, events))) is not None:
-                            self._handle(event)
+                            for heard in self._listener(event):
+                                self._handle(heard)
                             if isinstance(event, Ended | Failed):
                                 self._submit(decoder, tasks)
                             self._commit_if_due()
@@ -132,11 +141,15 @@ class Lane:
             seconds=time.perf_counter() - self._began if self._began else 0.0,
             waited=self._waited,
             decoder_cpu_seconds=_cpu_seconds_of_children() - before,
-            forward={
-                f.spec.name: batch.spent
-                for f, batch in zip(self._features, self._batches, strict=True)
-            },
+            forward=self._spent(),
         )
+
+    def _spent(self) -> dict[str, Forward]:
+        """The passes of each feature; the first of those that hear has the hearing's time."""
+        found = {f.spec.name: b.spent for f, b in zip(self._features, self._batches, strict=True)}
+        for signal, spent in self._listener.spent.items():
+            found[self._features[self._features_of[signal][0]].spec.name] += spent
+        return found
 
     def _next(self, events: Iterator[Event]) -> Event | None:
         """The decoder's next event; the wait for the first one is its start, and not counted."""
@@ -218,7 +231,8 @@ class Lane:
                 continue
             times = np.array(rows.times, np.float64)
             track = Track(video_id=video.task.source.video_id, values=values, times=times)
-            self._writer.put(name, track, media=ended.media)
+            how = "transcribed" if signal in ended.transcribed else None
+            self._writer.put(name, track, media=ended.media, reason=how)
             outcomes[name] = None
         self._settle(video.task, outcomes, ended.media)
 
@@ -256,6 +270,11 @@ class Lane:
             self._forward_all()  # videos that wait for one row in a rarely filled batch
             self._writer.commit()
             self._held = 0
+
+
+def _ear_of(backbone: Backbone) -> str:
+    """What is the same for two backbones whose files are heard alike."""
+    return str(backbone.transcriber and sorted(backbone.transcriber.details.items()))
 
 
 def _outcome(

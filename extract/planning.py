@@ -35,6 +35,7 @@ class PlannedFeature:
     spec: FeatureSpec
     videos: int = 0  # that have the stream
     rows: int = 0
+    heard: int = 0  # of the videos, those whose rows speech will give: how many is not known
 
     @property
     def bytes(self) -> int:
@@ -100,7 +101,12 @@ def plan(
         todo=len(todo),
         streams={name: headers.streams[name] for name in _STREAMS},
         features=tuple(
-            PlannedFeature(spec=one, videos=headers.videos[one.name], rows=headers.rows[one.name])
+            PlannedFeature(
+                spec=one,
+                videos=headers.videos[one.name],
+                rows=headers.rows[one.name],
+                heard=headers.heard[one.name],
+            )
             for one in specs
         ),
         unusable=dict(headers.unusable),
@@ -117,7 +123,7 @@ class _Headers:
         self._signal_of = {request.name: request.signal for request in requests}
         self.signals = list(dict.fromkeys([*self._signal_of.values(), *_STREAMS.values()]))
         self.streams, self.unusable = Counter[str](), Counter[str]()
-        self.videos, self.rows = Counter[str](), Counter[str]()  # by feature
+        self.videos, self.rows, self.heard = Counter[str](), Counter[str](), Counter[str]()
         self.media_seconds, self.frames, self.size_bytes = 0.0, 0, 0
 
     def see(self, wanted: Sequence[str], event: Ended | Failed) -> None:
@@ -134,6 +140,7 @@ class _Headers:
             if (signal := self._signal_of[name]) in there:
                 self.videos[name] += 1
                 self.rows[name] += event.rows[there[signal]]
+                self.heard[name] += isinstance(signal, Cues) and not event.rows[there[signal]]
 
 
 def measure(
@@ -162,12 +169,15 @@ def measure(
             "Measure more of them (--sample 100), or see `mmf status --failures` after a run."
         )
     spent, on_gpu = result.spent, job.device == "cuda"
-    passes = [(f.rows, spent.forward[f.spec.name]) for f in planned.features]
-    forward = [(rows / one.rows, one) for rows, one in passes if one.rows]
+    longer = planned.media_seconds / result.media_seconds
+    passes = [(f.rows, spent.forward[f.spec.name], f.heard) for f in planned.features]
+    # what is heard goes with seconds of media: how many rows it gives is not known
+    forward = [
+        (longer if heard else n / one.rows, one) for n, one, heard in passes if one.rows or heard
+    ]
     return Estimate(
         measured=result.tried,
-        decoder_cpu_seconds=spent.decoder_cpu_seconds
-        * (planned.media_seconds / result.media_seconds),
+        decoder_cpu_seconds=spent.decoder_cpu_seconds * longer,
         forward_cpu_seconds=sum(times * one.cpu_seconds for times, one in forward),
         gpu_seconds=sum(times * one.seconds for times, one in forward) if on_gpu else 0.0,
         bytes=sum(feature.bytes for feature in planned.features),

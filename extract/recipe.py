@@ -32,6 +32,7 @@ class FeatureRequest:
     modality: str
     backbone: str  # name or name:variant
     weights: str = "pretrained"  # pretrained | PATH | random:SEED; unused where there are none
+    speech_weights: str = "pretrained"  # pretrained | PATH; of the network that speech= names
     fps: float | None = None  # rows per second; None = the backbone's own, 1
     window: float | None = None  # seconds of sound under a row; None = the backbone's own, 0.96
     hop: float | None = None  # seconds from row to row: another way to say 1 / fps
@@ -54,6 +55,11 @@ class FeatureRequest:
                 "there is no fps."
             )
         self._refuse_unknown_options()
+        if self.speech_weights != "pretrained" and not self.speech:
+            raise MmfError(
+                f"feature {self.name!r}: speech_weights={self.speech_weights} without a network "
+                "that hears. Name one as well: speech=whisper:tiny."
+            )
 
     @property
     def own_options(self) -> dict[str, str]:
@@ -63,6 +69,11 @@ class FeatureRequest:
         if "flow_weights" in found.options and not found.has_weights:
             return {"flow_weights": self.weights, **own}  # there are no others
         return own
+
+    @property
+    def speech(self) -> str:
+        """The network that hears the sound of files without captions; '' where there is none."""
+        return str(getattr(self.signal, "speech", ""))
 
     @property
     def signal(self) -> Signal:
@@ -95,6 +106,12 @@ class FeatureRequest:
         found = backbone_class(self.backbone, self.modality)  # raises UnknownName
         known = (*found.options, *self.signal_class.open)
         for key in self.options:
+            if key == "speech" and key not in known:
+                raise MmfError(
+                    f"feature {self.name!r}: speech becomes text, so it is an option of text "
+                    f"features: --feature t=text:minilm,speech=whisper:tiny. {self.modality} rows "
+                    "have no use for it."
+                )
             if key not in known:
                 raise unknown(f"option of {self.modality}:{self.backbone}", key, known)
 
@@ -118,7 +135,8 @@ def parse_feature(text: str) -> FeatureRequest:
     """`NAME=MODALITY:BACKBONE[:VARIANT][,key=value…]` → the request.
 
     Keys: weights, fps, window, hop, batch, precision, dtype, and the options of the signal
-    (segments, sample, decode; of clips also frames, stride, views, shuffle) and of the backbone.
+    (segments, sample, decode; of clips also frames, stride, views, shuffle; of text language,
+    speech and speech_weights) and of the backbone.
     A flow as the backbone, flow:gmflow, means its histograms: flow:hof,flow=gmflow.
 
     >>> parse_feature("rgb=rgb:resnet34,fps=2,weights=random:0").fps
@@ -140,7 +158,7 @@ def parse_feature(text: str) -> FeatureRequest:
         key, equals, value = pair.partition("=")
         if not equals:
             raise MmfError(f"--feature {text!r}: {pair!r} is not key=value.")
-        if key in ("weights", "precision", "dtype"):
+        if key in ("weights", "speech_weights", "precision", "dtype"):
             known[key] = value
         elif key in _NUMBERS:
             known[key] = _number(text, key, value, float)
@@ -163,8 +181,8 @@ def _number(text: str, key: str, value: str, kind: type[float] | type[int]) -> A
 
 
 def build(request: FeatureRequest, *, device: str = "cpu") -> Backbone:
-    """The backbone that the request asks for, on `device`."""
-    return backbone(
+    """The backbone that the request asks for, on `device`, and what hears for it."""
+    built = backbone(
         request.backbone,
         modality=request.modality,
         signal=request.signal,
@@ -174,6 +192,18 @@ def build(request: FeatureRequest, *, device: str = "cpu") -> Backbone:
         device=device,
         options=request.own_options,
     )
+    if request.speech:
+        from mmf.extract.speech import transcriber
+
+        ear = transcriber(
+            request.speech,
+            weights=request.speech_weights,
+            language=getattr(request.signal, "language", ""),
+            device=device,
+        )
+        built.transcriber = ear
+        built.details = {**built.details, "speech": dict(ear.details)}
+    return built
 
 
 def spec(request: FeatureRequest, built: Backbone) -> FeatureSpec:
@@ -200,9 +230,15 @@ def spec(request: FeatureRequest, built: Backbone) -> FeatureSpec:
             "weights_path": built.weights_path,
             **({"option_paths": built.option_paths} if built.option_paths else {}),
             **({"code_path": built.code_path} if built.code_path else {}),
+            **_speech(built),
         },
         flops_per_row=built.flops_per_row(),
     )
+
+
+def _speech(built: Backbone) -> dict[str, str]:
+    ear = built.transcriber
+    return {**ear.libraries, "speech_path": ear.path} if ear else {}
 
 
 def _decoder() -> dict[str, str]:
@@ -233,6 +269,7 @@ def request_from_spec(stored: FeatureSpec) -> FeatureRequest:
         modality=stored.modality,
         backbone=_same_code(stored),
         weights=_same_weights(stored),
+        speech_weights=_same_speech(stored),
         batch=recipe["batch"],
         precision=recipe["precision"],
         dtype=stored.dtype,
@@ -268,7 +305,18 @@ def _same_weights(stored: FeatureSpec) -> str:
     weights = stored.recipe["weights"]
     if weights is None or weights.startswith("random:"):
         return weights or "pretrained"
-    path = stored.environment.get("weights_path") or ""
+    return _same_file(stored, stored.environment.get("weights_path") or "", weights)
+
+
+def _same_speech(stored: FeatureSpec) -> str:
+    path = stored.environment.get("speech_path")
+    if path is None:
+        return "pretrained"
+    return _same_file(stored, path, stored.recipe["details"]["speech"]["weights"])
+
+
+def _same_file(stored: FeatureSpec, path: str, weights: str) -> str:
+    """The path, where the weights there are those; MmfError where they are gone or others."""
     there = f"sha256:{find_weights(path, name=stored.recipe['backbone']).sha256}"
     if there != weights:
         raise MmfError(

@@ -14,6 +14,9 @@ SAMPLES = ("grid", "keyframes")
 DECODES = ("exact", "fast")
 INTERLACED = ("estdif", "as_is")
 HDR = ("bt2390", "as_is")
+SPEECH = tuple(
+    f"whisper:{size}" for size in ("tiny", "base", "small", "medium", "large-v3", "large-v3-turbo")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,18 +213,30 @@ class Waves:
 class Cues:
     """Captions, from a file beside the media or embedded; a row is one cue's text (str).
 
-    A row's time is the cue's start.
+    A row's time is the cue's start. With `speech`, what is said in a file without captions stands
+    for them: the decoder gives its `sound`, and whoever takes the rows has it transcribed
+    (`mmf.extract.hearing`).
     """
 
     kind: ClassVar[str] = "cues"
-    open: ClassVar[tuple[str, ...]] = ("language",)
+    open: ClassVar[tuple[str, ...]] = ("language", "speech")
 
     language: str = ""  # '' = a file without a language first, then the first of any language
+    speech: str = ""  # whisper:SIZE; '' = a file without captions has no rows
+
+    def __post_init__(self) -> None:
+        if self.speech and self.speech not in SPEECH:
+            raise unknown("speech", self.speech, SPEECH)
 
     @property
     def rate(self) -> float | None:
         """Cues come when they come."""
         return None
+
+    @property
+    def sound(self) -> Waves | None:
+        """The sound that comes where there are no captions, a second at a time, none left out."""
+        return Waves(fps=1.0, sample_rate=16000, samples=16000) if self.speech else None
 
     @property
     def row_shape(self) -> tuple[int, ...]:

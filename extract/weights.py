@@ -64,6 +64,10 @@ def _networks(request: FeatureRequest) -> Iterator[tuple[str, str, Any]]:
     if found.has_weights:
         yield request.backbone, request.weights, found
     options = {**found.options, **request.own_options}
+    if request.speech:
+        from mmf.extract import speech
+
+        yield request.speech, request.speech_weights, speech
     if "flow" in options:
         flow = FLOWS.load(options["flow"])
         if flow.has_weights:

@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import Any
 
+import pyarrow.compute as pc
+
 from mmf.store import layout
 from mmf.store.feature_store import FeatureStore
 
@@ -25,6 +27,8 @@ def _feature(store: FeatureStore, name: str, videos: int) -> dict[str, Any]:
     stored = store.stored(name)
     outcomes = Counter(stored.outcomes["status"].to_pylist())
     shards = store.files.shards(stored.folder)
+    failed = pc.equal(stored.outcomes["status"], "failed")
+    reasons = stored.outcomes.filter(pc.invert(failed))["reason"].drop_null().to_pylist()
     return {
         "modality": stored.spec.modality,
         "backbone": str(stored.spec.recipe.get("backbone", "added")),
@@ -37,6 +41,7 @@ def _feature(store: FeatureStore, name: str, videos: int) -> dict[str, Any]:
         "rows": int(stored.rows.sum()),
         "bytes": sum(shard.size_bytes for shard in shards),
         **{s: outcomes[s] for s in ("done", "skipped", "failed")},
+        "reasons": dict(sorted(Counter(reasons).items())),  # of what is done or skipped
         "missing": videos - outcomes.total(),  # no run has tried them yet
     }
 

@@ -50,10 +50,17 @@ class Writer:
         return time.monotonic() - self._since
 
     def put(
-        self, feature: str, track: Track, *, media: Media | None = None, attempts: int = 1
+        self,
+        feature: str,
+        track: Track,
+        *,
+        media: Media | None = None,
+        attempts: int = 1,
+        reason: str | None = None,
     ) -> int:
         """Add the rows that one video has of a feature; returns the crc32c of what is stored.
 
+        `reason`: what is to be known of how they came to be, as a short code.
         Raises MmfError where they do not fit the feature (shape, not finite, out of range).
         """
         stored = self._home(feature)
@@ -69,6 +76,7 @@ class Writer:
             start=start,
             rows=len(rows),
             crc32c=crc32c,
+            reason=reason,
             attempts=attempts,
             t0=regular[0] if regular else None,
             dt=regular[1] if regular else None,

@@ -86,6 +86,7 @@ class Backbone(ABC):
         self.code_path: str | None = None  # of a backbone that is not mmf's own
         self.details: dict[str, Any] = {}  # what else makes the rows; JSON, part of the recipe
         self.dtype: str | None = None  # the only type in which the rows can be stored
+        self.transcriber: Any = None  # hears the sound of files without captions, where asked for
 
     @classmethod
     def check_variant(cls, name: str) -> None:

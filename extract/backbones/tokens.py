@@ -26,19 +26,9 @@ class Tokens:
     """The tokenizer that lies beside a network's weights."""
 
     def __init__(self, folder: Path, length: int):
-        if not any((folder / name).is_file() for name in FILES[:6]):
-            raise _missing(folder, f"none of {', '.join(FILES[:6])} is there.")
-        try:
-            # code of others is never run
-            self._tokenizer: Any = library("transformers").AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise _missing(folder, said) from error
+        self._tokenizer = open_tokenizer(folder)
         self._length = length
-        whole = self._tokenizer.backend_tokenizer.to_str()
-        self.fingerprint = f"sha256:{hashlib.sha256(whole.encode()).hexdigest()}"
+        self.fingerprint = fingerprint(self._tokenizer)
 
     def __call__(self, texts: Sequence[str]) -> Int64[np.ndarray, "B N"]:
         """Ids (B, N), with `PADDING` behind the last; a longer text is cut off."""
@@ -46,6 +36,26 @@ class Tokens:
         clean = [text.encode("utf-8", "replace").decode() for text in texts]
         rows = self._tokenizer(clean, truncation=True, max_length=self._length)["input_ids"]
         return _padded(rows, self._length)
+
+
+def open_tokenizer(folder: Path) -> Any:
+    """The tokenizer in a folder as transformers has it; MmfError where there is none."""
+    if not any((folder / name).is_file() for name in FILES[:6]):
+        raise _missing(folder, f"none of {', '.join(FILES[:6])} is there.")
+    try:
+        # code of others is never run
+        return library("transformers").AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise _missing(folder, said) from error
+
+
+def fingerprint(tokenizer: Any) -> str:
+    """The digest of all that a tokenizer does."""
+    whole = tokenizer.backend_tokenizer.to_str()
+    return f"sha256:{hashlib.sha256(whole.encode()).hexdigest()}"
 
 
 def _missing(folder: Path, said: str) -> MmfError:

@@ -45,6 +45,7 @@ class Ended:
     media: Media
     rows: tuple[int, ...]
     missing: dict[int, str]
+    transcribed: frozenset[int] = frozenset()  # signals whose rows were heard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,8 @@ class Decoder:
         allow_partial: bool = False,
         plan: bool = False,
     ):
-        self._shapes = [(_dtype(signal), signal.row_shape) for signal in signals]
+        arrays = [signal.sound if isinstance(signal, Cues) else signal for signal in signals]
+        self._shapes = [(_dtype(one), one.row_shape) if one else (None, ()) for one in arrays]
         largest = max((d.itemsize * int(np.prod(s)) for d, s in self._shapes if d), default=0)
         self._ring_bytes = max(limits.ring_bytes, 4 * largest, 4096) // 64 * 64
         self._options = {
@@ -296,7 +298,5 @@ def _failed(job: _Job, reason: str, stage: str, message: str, media: Media) -> F
     return Failed(key=job.key, reason=reason, stage=stage, message=message, media=media)
 
 
-def _dtype(signal: Signal) -> np.dtype | None:
-    if isinstance(signal, Cues):
-        return None
+def _dtype(signal: Signal) -> np.dtype:
     return np.dtype(np.float32 if isinstance(signal, Waves) else np.uint8)

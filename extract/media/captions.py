@@ -72,10 +72,11 @@ def beside(path: str, language: str) -> str | None:
 
 def same_language(one: str, other: str) -> bool:
     """Whether two tags (en, en-US, eng) name one language."""
-    return bool(one) and bool(other) and _primary(one) == _primary(other)
+    return bool(one) and bool(other) and primary(one) == primary(other)
 
 
-def _primary(tag: str) -> str:
+def primary(tag: str) -> str:
+    """The two letters of a tag's language: en of en, en-US and eng."""
     tag = re.split(r"[-_]", tag.lower())[0]
     return _SHORT.get(tag, tag[:2])
 

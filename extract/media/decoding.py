@@ -18,6 +18,7 @@ from av.packet import Packet
 
 from mmf.extract.media import captions
 from mmf.extract.media.clips import ClipRows
+from mmf.extract.media.cues import cues_of_file, cues_of_packet, has_cues
 from mmf.extract.media.opening import (
     DEFAULT_LIMITS,
     Limits,
@@ -32,7 +33,7 @@ from mmf.extract.media.streams import (
     Clock,
     audio_streams,
     best_stream,
-    seconds,
+    spoken_streams,
     step_of,
     subtitle_stream,
 )
@@ -52,7 +53,10 @@ class Opened:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of the signal with this index; `payload` is an array, or a cue's text."""
+    """One row of the signal with this index; `payload` is an array, or a cue's text.
+
+    Of cues it is a second of sound where there are no captions and speech stands for them.
+    """
 
     signal: int
     row: int
@@ -156,17 +160,23 @@ class Pass:
                 self.missing[index] = "no_such_stream"
 
     def find_captions(self, path: str) -> None:
-        """Where each Cues signal's cues come from: the file given, one beside, a stream."""
+        """Where each Cues signal's cues come from: the file given, one beside, a stream, speech."""
         for index, signal in enumerate(self.signals):
             if not isinstance(signal, Cues):
                 continue
             self.cues[index] = []
             source = self.request.captions or captions.beside(path, signal.language)
             if source is not None:
-                self.cues[index], malformed = _cues_of_file(source, self.clock.start)
+                self.cues[index], malformed = cues_of_file(source, self.clock.start)
                 self.facts.bad_packets += malformed
-            elif stream := subtitle_stream(self.container, signal.language):
+            elif (stream := subtitle_stream(self.container, signal.language)) and (
+                not signal.sound or has_cues(path, stream.index, self.request.limits)
+            ):
                 self.cue_streams[index] = stream.index
+            if signal.sound and not (self.cues[index] or index in self.cue_streams):
+                spoken = spoken_streams(self.container, signal.language)
+                if of := [stream.index for stream in spoken]:
+                    self.sounds[index] = SoundRows(signal.sound, self.clock.start, of)
 
     def rows(self) -> Iterator[Row]:
         """Every row of every signal."""
@@ -264,7 +274,7 @@ class Pass:
                     yield from self._numbered(index, made)
 
     def _take_cues(self, packet: Packet) -> Iterator[Row]:
-        found = list(_cues_of_packet(packet, self._decoded(packet)))
+        found = list(cues_of_packet(packet, self._decoded(packet)))
         for index, stream in self.cue_streams.items():
             if stream == packet.stream.index:
                 self.cues[index].extend(found)
@@ -284,7 +294,7 @@ class Pass:
             else:
                 self.missing[index] = "no_such_stream"
         for index, cues in self.cues.items():
-            if not cues:
+            if not cues and not self.counts[index]:
                 self.missing[index] = "no_captions"
             in_order = sorted(cues, key=lambda cue: cue.start)
             yield from self._numbered(index, ((cue.start, cue.text) for cue in in_order))
@@ -311,26 +321,3 @@ def _time_of(frame: Any) -> float | None:
     ticks = frame.pts if frame.pts is not None else frame.dts
     base = frame.time_base
     return None if ticks is None else ticks * base.numerator / base.denominator
-
-
-def _cues_of_file(path: str, start: float) -> tuple[list[captions.Cue], int]:
-    try:
-        cues, malformed = captions.read_captions(path)
-    except OSError as error:
-        raise Unusable("no_such_file", "captions", f"cannot read {path!r}: {error}.") from error
-    # a caption file counts from where playing starts
-    moved = [captions.Cue(start=c.start + start, end=c.end + start, text=c.text) for c in cues]
-    return moved, malformed
-
-
-def _cues_of_packet(packet: Packet, subtitles: Sequence[Any]) -> Iterator[captions.Cue]:
-    if packet.pts is None:
-        return
-    start = seconds(packet.pts, packet.stream)
-    end = seconds(packet.pts + (packet.duration or 0), packet.stream)
-    for subtitle in subtitles:
-        raw = getattr(subtitle, "dialogue", b"")  # a picture of text has none
-        lines = (captions.plain(line) for line in captions.decode_text(raw).splitlines())
-        text = "\n".join(line for line in lines if line)
-        if text:
-            yield captions.Cue(start=start, end=end, text=text)

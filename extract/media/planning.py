@@ -35,7 +35,8 @@ def plan(path: str, signals: Sequence[Signal], request: Request) -> Iterator[Ope
         request.facts.duration = end - one_pass.clock.start
         request.facts.frames = _frames(one_pass, packets)
         rows = [_rows(one_pass, index, end, packets) for index in range(len(signals))]
-        missing = {i: "no_captions" for i in one_pass.cues if not rows[i]}
+        silent = [i for i in one_pass.cues if not rows[i] and i not in one_pass.sounds]
+        missing = dict.fromkeys(silent, "no_captions")
         yield Done(rows=tuple(rows), missing={**one_pass.missing, **missing})
 
 

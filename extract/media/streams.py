@@ -98,6 +98,12 @@ def audio_streams(container: InputContainer, track: str) -> Sequence[Stream]:
     return list(fitting) if track == "all" else [best] if best else []
 
 
+def spoken_streams(container: InputContainer, language: str) -> Sequence[Stream]:
+    """The sound in which one looks for words: marked as of this language, else the best stream."""
+    marked = audio_streams(container, f"lang={language}") if language else []
+    return marked or audio_streams(container, "")
+
+
 def subtitle_stream(container: InputContainer, language: str) -> Stream | None:
     """The first subtitle stream of this language; '' takes the first of any."""
     for stream in container.streams.subtitles:

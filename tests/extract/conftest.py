@@ -1,5 +1,6 @@
 """Small media files, made with PyAV where a test needs one with a known content."""
 
+import json
 from collections.abc import Callable
 from fractions import Fraction
 from importlib.util import find_spec
@@ -101,3 +102,38 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def small_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small Whisper with random weights, its tokenizer and settings."""
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    letters = [chr(c) for c in range(33, 127)] + ["Ġ"]
+    specials = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|transcribe|>"]
+    specials += ["<|translate|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
+    ids = {token: i for i, token in enumerate([*letters, *specials])}
+    folder = tmp_path_factory.mktemp("whisper")
+    (folder / "vocab.json").write_text(json.dumps(ids))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = transformers.WhisperTokenizer.from_pretrained(str(folder))
+    tokenizer.save_pretrained(folder)
+    end, begin = ids["<|endoftext|>"], ids["<|startoftranscript|>"]
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1}
+    sizes |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    sizes |= {"encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "vocab_size": len(ids) + 1501}
+    special = {"pad_token_id": end, "bos_token_id": end, "eos_token_id": end}
+    special |= {"decoder_start_token_id": begin}
+    torch.manual_seed(0)
+    config = transformers.WhisperConfig(**sizes, **special, begin_suppress_tokens=None)
+    network = transformers.WhisperForConditionalGeneration(config)
+    network.generation_config = transformers.GenerationConfig(
+        **special,
+        no_timestamps_token_id=ids["<|notimestamps|>"],
+        lang_to_id={"<|en|>": ids["<|en|>"]},
+        task_to_id={"transcribe": ids["<|transcribe|>"], "translate": ids["<|translate|>"]},
+        is_multilingual=True,
+        max_length=24,
+    )
+    network.save_pretrained(folder)
+    return folder
