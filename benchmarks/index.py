@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 
 from mmf.store import FeatureSpec, FeatureStore, index, log, records
-from mmf.store.batch import Reading
 from mmf.store.files import sync_folder
 from mmf.store.loader import Loader
 from mmf.store.order import order
@@ -64,7 +63,7 @@ def measure(root: Path) -> dict[str, float]:
     found = order(slots.astype(np.int64), sizes.astype(np.int64) * 1152)
     permuted = time.perf_counter()
     items = store.all_items(tuple(FEATURES))
-    Loader(store=store, items=items, reading=Reading(features=tuple(FEATURES)))
+    Loader(store=store, items=items, features=tuple(FEATURES))
     return {
         "videos": len(found.items),
         "windows": len(found.ends),

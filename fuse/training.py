@@ -27,8 +27,6 @@ from mmf.fuse.plan import Plan, make_plan, some
 from mmf.fuse.resume import Saver, State
 from mmf.fuse.run import Run, next_free
 from mmf.store import Batch, FeatureStore
-from mmf.store.batch import Reading
-from mmf.store.buffers import Buffers
 from mmf.store.loader import Loader
 
 MAIN_METRIC = {"single": "accuracy", "multi": "gap@20"}  # chooses the best epoch; ties by the loss
@@ -107,17 +105,13 @@ def _learn(
 
 
 def _loader(store: FeatureStore, plan: Plan, config: TrainConfig) -> Loader:
-    reading = Reading(
+    return Loader(
+        store=store,
+        items=plan.items["train"],
         features=tuple(plan.specs),
         classes=len(plan.classes),
         max_steps=config.max_steps,
         threads=2,
-        buffers=Buffers(),
-    )
-    return Loader(
-        store=store,
-        items=plan.items["train"],
-        reading=reading,
         batch_size=config.batch_size,
         seed=config.seed,
     )

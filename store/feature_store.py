@@ -14,7 +14,6 @@ from mmf import MmfError
 from mmf.store import head, layout, overview
 from mmf.store import snapshot as snapshots
 from mmf.store.batch import Batch, Reading, fill
-from mmf.store.buffers import Buffers
 from mmf.store.catalog import Catalog, Item, ItemKey
 from mmf.store.denied import Denied
 from mmf.store.feature import FeatureSpec, Track
@@ -305,32 +304,20 @@ class FeatureStore:
         label_set: str = "default",
         split_set: str | None = None,
         require: Literal["all", "any"] = "any",
-        max_steps: int | None = None,
-        threads: int = 1,
-        check: bool = False,
-        buffers: Buffers | None = None,
         **options: Any,
     ) -> Loader:
         """Batches of the labelled items of a split, epoch after epoch.
 
-        `max_steps` keeps at most so many evenly spaced rows of an item; `threads` read at once;
-        `check` compares rows with their crc32c; `buffers` is memory to be shared with others.
-        Other options are those of `mmf.store.loader.Loader`: batch_size, seed, shuffle,
-        window_bytes, rank, world_size.
+        `options` are those of `mmf.store.loader.Loader`: batch_size, seed, shuffle, window_bytes,
+        rank, world_size; `max_steps` keeps at most so many evenly spaced rows of an item; `threads`
+        read at once; `check` compares rows with their crc32c; `buffers` is memory to be shared.
         """
         features = (features,) if isinstance(features, str) else tuple(features)
         items = self.items(
             split, label_set=label_set, split_set=split_set, features=features, require=require
         )
-        reading = Reading(
-            features=features,
-            classes=len(self.classes(label_set)),
-            max_steps=max_steps,
-            threads=threads,
-            check=check,
-            buffers=buffers or Buffers(),
-        )
-        return Loader(store=self, items=items, reading=reading, **options)
+        classes = len(self.classes(label_set))
+        return Loader(store=self, items=items, features=features, classes=classes, **options)
 
     # identity
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from mmf import MmfError
 from mmf.store import mapped
 from mmf.store.ahead import Ahead
 from mmf.store.batch import Batch, Reading, fill
+from mmf.store.buffers import Buffers
 from mmf.store.catalog import Item
 from mmf.store.items import Items
 from mmf.store.order import WINDOW_BYTES, Order, Shuffle, order
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Loader:
-    """Batches of items; what an epoch needs to know of them is found out once.
+class Loader(Reading):
+    """A reading in an order, epoch after epoch; what it needs to know is found out once.
 
     The order is a pure function of (seed, epoch, rank, world_size) and the items: see
     `mmf.store.order`. ``shuffle=True`` is ``"window"``, which is ``"full"`` where the items' rows
@@ -34,15 +35,16 @@ class Loader:
 
     store: "FeatureStore"
     items: Sequence[Item]
-    reading: Reading
     batch_size: int = 128
     shuffle: Shuffle = True
     seed: int = 0
     window_bytes: int = WINDOW_BYTES
     rank: int = 0
     world_size: int = 1
+    buffers: Buffers = field(default_factory=Buffers)  # may be shared with others
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.batch_size < 1:
             raise MmfError(f"batch_size is {self.batch_size}; expected 1 or more.")
         self._order(0)  # now rather than in the first epoch
@@ -55,15 +57,14 @@ class Loader:
         again for a later one.
         """
         left = self._order(epoch).after(start_batch * self.batch_size)
-        reading = self.reading
-        features = {name: self.store.stored(name) for name in reading.features}
+        features = {name: self.store.stored(name) for name in self.features}
         with ExitStack() as stack:
             ahead = Ahead(features, self._positions, left, in_memory=self._in_memory)
             stack.enter_context(ahead)
-            if reading.threads == 1:
+            if self.threads == 1:
                 yield from self._batches(left, ahead)
                 return
-            readers = stack.enter_context(ThreadPoolExecutor(reading.threads))
+            readers = stack.enter_context(ThreadPoolExecutor(self.threads))
             one = stack.enter_context(ThreadPoolExecutor(1))
             batches = self._batches(left, ahead, readers)
             coming = one.submit(next, batches, None)
@@ -83,7 +84,7 @@ class Loader:
             yield fill(
                 self.store,
                 part,
-                self.reading,
+                self,
                 positions=at,
                 readers=readers,
                 in_memory=self._in_memory,
@@ -96,7 +97,7 @@ class Loader:
     @property
     def _positions(self) -> dict[str, np.ndarray]:
         """Where each item's video stands, by feature; anew where the store has taken in more."""
-        features = {name: self.store.stored(name) for name in self.reading.features}
+        features = {name: self.store.stored(name) for name in self.features}
         tables = [feature.outcomes for feature in features.values()]
         known = self.__dict__.get("_known")
         if known is None or any(a is not b for a, b in zip(known[0], tables, strict=True)):
