@@ -10,8 +10,7 @@ import numpy as np
 
 from mmf import MmfError
 from mmf.store.buffers import Buffers
-from mmf.store.catalog import Item
-from mmf.store.items import Items
+from mmf.store.items import Item, Items
 
 if TYPE_CHECKING:
     from mmf.store.feature_store import FeatureStore

@@ -4,8 +4,7 @@ Labels belong to items: a whole video, or an interval of one. A label set has it
 classes; a split maps videos to train, val and test. There may be several of each, by name.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,43 +16,14 @@ import pyarrow.parquet as pq
 from mmf import MmfError, unknown
 from mmf.store import denied, head
 from mmf.store.files import Files, current, digest
+from mmf.store.items import LABELS, ItemKey
 from mmf.store.records import table_bytes
 
-LABELS = pa.schema(
-    [
-        ("video_id", pa.string()),
-        ("start", pa.float64()),  # seconds; null: the whole video
-        ("end", pa.float64()),
-        ("labels", pa.list_(pa.int32())),  # positive classes
-        ("unrated", pa.list_(pa.int32())),  # classes of which nothing is known …
-        ("rated", pa.list_(pa.int32())),  # … or, where few are known, those; null: not so
-    ]
-)
 KINDS = ("labels", "splits", "videos")
 SPLITS = pa.schema([("video_id", pa.string()), ("split", pa.string())])
 EMPTY = {"labels": LABELS, "splits": SPLITS, "videos": pa.schema([("video_id", pa.string())])}
-
-ItemKey = str | tuple[str, float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """What is labelled and predicted: a whole video, or an interval of one in seconds."""
-
-    video_id: str
-    start: float | None = None
-    end: float | None = None
-    split: str | None = None
-    labels: tuple[int, ...] = ()
-    unrated: tuple[int, ...] = ()
-    rated: tuple[int, ...] | None = None  # if given, nothing is known of any other class
-
-    @property
-    def id(self) -> str:
-        """``video_id``, or ``video_id@start-end``."""
-        if self.start is None or self.end is None:
-            return self.video_id
-        return f"{self.video_id}@{self.start:.12g}-{self.end:.12g}"
+# what stands, and what is said about it → what is to stand
+Merge = Callable[[pa.Table, dict[str, Any]], tuple[pa.Table, dict[str, Any]]]
 
 
 class Catalog:
@@ -75,28 +45,28 @@ class Catalog:
 
     def labels(self, name: str) -> tuple[pa.Table, tuple[str, ...]]:
         """A label set: its table and its classes."""
-        table, about = self._read("labels", name, LABELS)
+        table, about = self._read("labels", name)
         return table, tuple(about.get("classes", ()))
 
     def splits(self, name: str) -> dict[str, str]:
         """Split by video; empty where there is none of this name."""
         if name not in self.split_sets:
             return {}
-        table, _ = self._read("splits", name, SPLITS)
+        table, _ = self._read("splits", name)
         return dict(zip(table["video_id"].to_pylist(), table["split"].to_pylist(), strict=True))
 
     def split_of(self, name: str, video_ids: pa.ChunkedArray) -> pa.ChunkedArray:
         """The split of each of these videos; null where it is in none."""
         if name not in self.split_sets:
             return pa.chunked_array([pa.nulls(len(video_ids), pa.string())])
-        table, _ = self._read("splits", name, SPLITS)
+        table, _ = self._read("splits", name)
         return pc.take(table["split"], pc.index_in(video_ids, table["video_id"]))
 
     def videos(self) -> pa.Table:
         """The manifests' columns, a row per video; all but video_id are strings."""
         if "default" not in self._names("videos"):
-            return pa.schema([("video_id", pa.string())]).empty_table()
-        return self._read("videos", "default", None)[0]
+            return EMPTY["videos"].empty_table()
+        return self._read("videos", "default")[0]
 
     def add_labels(
         self,
@@ -156,7 +126,7 @@ class Catalog:
                 fresh = fresh.set_column(fresh.schema.get_field_index(column), column, of)
             return _first(pa.concat_tables([fresh, table]), LABELS), {"classes": known}
 
-        self._replace("labels", name, LABELS, merged)
+        self._replace("labels", name, merged)
 
     def add_splits(self, name: str, splits: Mapping[str, str]) -> None:
         """Set the split of videos; other videos keep theirs."""
@@ -168,7 +138,7 @@ class Catalog:
         def merged(table: pa.Table, about: dict[str, Any]) -> tuple[pa.Table, dict[str, Any]]:
             return _first(pa.concat_tables([rows, table]), SPLITS), about
 
-        self._replace("splits", name, SPLITS, merged)
+        self._replace("splits", name, merged)
 
     def add_videos(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Set the columns that a manifest has of its videos; `video_id` is one of them."""
@@ -197,14 +167,13 @@ class Catalog:
             both = pa.concat_tables([fresh, table], promote_options="default")
             return _first(both.select(names), schema), about
 
-        empty = pa.schema([("video_id", pa.string())])
-        self._replace("videos", "default", empty, merged)
+        self._replace("videos", "default", merged)
 
     def leave_out_denied(self) -> None:
         """Publish every table again, without the videos that were deleted."""
         for kind in KINDS:
             for name in self._names(kind):
-                self._replace(kind, name, None, lambda table, about: (table, about))
+                self._replace(kind, name, lambda table, about: (table, about))
 
     def state(self) -> dict[str, Any]:
         """What stands, by kind and name: the table's file, and what is said about it."""
@@ -224,16 +193,14 @@ class Catalog:
         folder = self._files.root / "catalog" / kind
         return tuple(sorted(p.name for p in folder.iterdir())) if folder.is_dir() else ()
 
-    def _read(
-        self, kind: str, name: str, schema: pa.Schema | None
-    ) -> tuple[pa.Table, dict[str, Any]]:
+    def _read(self, kind: str, name: str) -> tuple[pa.Table, dict[str, Any]]:
         folder = self._files.root / "catalog" / kind / name
         if name not in self._names(kind):
             what = {"labels": "label set", "splits": "split", "videos": "table"}[kind]
             raise unknown(what, name, self._names(kind))
         _, value = self._current(kind, name)
         if value is None:
-            return (schema or pa.schema([])).empty_table(), {}
+            return EMPTY[kind].empty_table(), {}
         table = pq.read_table(folder / value["file"], page_checksum_verification=True)
         if kind == "labels" and "rated" not in table.column_names:
             table = table.append_column("rated", pa.nulls(len(table), pa.list_(pa.int32())))
@@ -245,7 +212,7 @@ class Catalog:
     def _known(self, name: str) -> tuple[str, ...]:
         return self.labels(name)[1] if name in self.label_sets else ()
 
-    def _replace(self, kind: str, name: str, schema: pa.Schema | None, merge: Any) -> None:
+    def _replace(self, kind: str, name: str, merge: Merge) -> None:
         """Merge into what stands and publish the result; again where another writer was first."""
         if "/" in name or name.startswith(".") or not name:
             raise MmfError(f"{kind} cannot be called {name!r}: expected a name without '/'.")
@@ -255,12 +222,16 @@ class Catalog:
         folder.mkdir(parents=True, exist_ok=True)
         while True:
             number, _ = current(folder)
-            table, about = self._read(kind, name, schema)
+            table, about = self._read(kind, name)
             table, about = merge(table, about)
             deleted = denied.read(self._files)
             table = deleted.without(table)
-            value = {"file": put_table(self._files, folder, table), "about": about}
-            value |= {"rows": len(table), "denied": deleted.number}
+            value = {
+                "file": put_table(self._files, folder, table),
+                "about": about,
+                "rows": len(table),
+                "denied": deleted.number,
+            }
             if self._files.publish(folder, value, after=number):
                 head.note(self._files)
                 return

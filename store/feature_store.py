@@ -14,12 +14,12 @@ from mmf import MmfError
 from mmf.store import head, layout, overview
 from mmf.store import snapshot as snapshots
 from mmf.store.batch import Batch, Reading, fill
-from mmf.store.catalog import Catalog, Item, ItemKey
+from mmf.store.catalog import Catalog
 from mmf.store.denied import Denied
 from mmf.store.feature import FeatureSpec, Track
 from mmf.store.features import Features
 from mmf.store.files import Files, open_files
-from mmf.store.items import Items
+from mmf.store.items import Item, ItemKey, Items
 from mmf.store.loader import Loader
 from mmf.store.log import Log
 from mmf.store.stored import StoredFeature

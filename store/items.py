@@ -1,6 +1,7 @@
-"""Items as columns: millions of them without a Python object each."""
+"""What is labelled and predicted: one item, or millions as columns without an object each."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import overload
 
@@ -8,9 +9,39 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmf.store.catalog import LABELS, Item
-
+LABELS = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("start", pa.float64()),  # seconds; null: the whole video
+        ("end", pa.float64()),
+        ("labels", pa.list_(pa.int32())),  # positive classes
+        ("unrated", pa.list_(pa.int32())),  # classes of which nothing is known …
+        ("rated", pa.list_(pa.int32())),  # … or, where few are known, those; null: not so
+    ]
+)
 _LISTS = ("labels", "unrated", "rated")
+
+ItemKey = str | tuple[str, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """What is labelled and predicted: a whole video, or an interval of one in seconds."""
+
+    video_id: str
+    start: float | None = None
+    end: float | None = None
+    split: str | None = None
+    labels: tuple[int, ...] = ()
+    unrated: tuple[int, ...] = ()
+    rated: tuple[int, ...] | None = None  # if given, nothing is known of any other class
+
+    @property
+    def id(self) -> str:
+        """``video_id``, or ``video_id@start-end``."""
+        if self.start is None or self.end is None:
+            return self.video_id
+        return f"{self.video_id}@{self.start:.12g}-{self.end:.12g}"
 
 
 class _Lists:
@@ -49,7 +80,7 @@ class _Lists:
 class Items(Sequence[Item]):
     """A sequence of `Item`, made as they are asked for; a slice is again Items.
 
-    `table` has the columns of `mmf.store.catalog.LABELS` and `split`; `at` says which of its rows
+    `table` has the columns of LABELS and `split`; `at` says which of its rows
     are meant, None all.
     """
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from mmf import MmfError
-from mmf.store.catalog import ItemKey
 from mmf.store.feature_store import FeatureStore
+from mmf.store.items import ItemKey
 
 KEYS = ("video_id", "id", "path", "video", "file", "filename", "stem", "name")
 LABELS = ("labels", "label", "class", "classes", "category")

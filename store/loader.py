@@ -14,8 +14,7 @@ from mmf.store import mapped
 from mmf.store.ahead import Ahead
 from mmf.store.batch import Batch, Reading, fill
 from mmf.store.buffers import Buffers
-from mmf.store.catalog import Item
-from mmf.store.items import Items
+from mmf.store.items import Item, Items
 from mmf.store.order import WINDOW_BYTES, Order, Shuffle, order
 
 if TYPE_CHECKING:

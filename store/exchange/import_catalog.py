@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmf import MmfError
-from mmf.store.catalog import LABELS, SPLITS
+from mmf.store.catalog import SPLITS
 from mmf.store.exchange.shards import SPLIT_OF, partition
 from mmf.store.exchange.youtube8m import Video
 from mmf.store.feature_store import FeatureStore
+from mmf.store.items import LABELS
 
 FLUSH_SECONDS = 60.0
 SEGMENTS = "segments"  # the label set of intervals

@@ -8,7 +8,7 @@ import pytest
 
 from mmf import MmfError, UnknownName
 from mmf.store import FeatureSpec, FeatureStore, Track
-from mmf.store.catalog import LABELS
+from mmf.store.items import LABELS
 from mmf.store.labels import label_from_file, match, read_labels
 from mmf.store.split import assign, split
 
