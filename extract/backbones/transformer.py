@@ -80,10 +80,11 @@ def load_transformer(published: Published, weights: str, *, name: str) -> Loaded
 class TransformerBackbone(NetworkBackbone):
     """What the backbones that transformers has share; each names the networks it knows."""
 
-    known: ClassVar[Mapping[str, Any]] = {}  # Known by variant; the first stands for the bare name
+    # Known by variant; the first stands for the bare name; a class that takes any has none
+    known: ClassVar[Mapping[str, Any]]
 
     def __init_subclass__(cls) -> None:
-        cls.variants = tuple(cls.known)
+        cls.variants = tuple(getattr(cls, "known", ()))
 
     def __init__(self, setup: Setup):
         self.known_as = self.entry(setup.name)
