@@ -325,6 +325,19 @@ def test_two_features_share_what_is_heard(clips, small_whisper, whole, tmp_path)
         np.testing.assert_allclose(t.values, u.values, atol=1e-3)
 
 
+def test_two_networks_hear_a_file_each_for_itself(clips, small_whisper, tmp_path):
+    shutil.copytree(small_whisper, tmp_path / "short")
+    settings = tmp_path / "short" / "generation_config.json"
+    settings.write_text(settings.read_text().replace('"max_length": 24', '"max_length": 8'))
+    text = "u=text:hashing,speech=whisper:tiny,language=en,speech_weights="
+    other = parse_feature(f"{text}{tmp_path / 'short'}")
+    extract(clips, tmp_path / "s.mmf", [request(small_whisper), other], HERE)
+    extract(clips, tmp_path / "u.mmf", [other], HERE)
+    both, alone = FeatureStore(tmp_path / "s.mmf"), FeatureStore(tmp_path / "u.mmf")
+    assert len(both.read("u", "a.mp4")) < len(both.read("t", "a.mp4"))
+    np.testing.assert_array_equal(both.read("u", "a.mp4").values, alone.read("u", "a.mp4").values)
+
+
 class Killed(BaseException):
     """What nobody catches."""
 

@@ -248,6 +248,30 @@ def test_closing_in_the_middle_leaves_nothing(web, clip, tmp_path):
     assert staged(tmp_path) == []
 
 
+def test_captions_are_fetched_where_a_manifest_names_them_and_not_looked_for(web, clip, tmp_path):
+    web.files["named.mp4"] = web.files["beside.mp4"] = clip("told.mp4", frames=50).read_bytes()
+    web.files["elsewhere/said"] = b"1\n00:00:00,500 --> 00:00:01,000\nthe red cat\n"
+    web.files["beside.srt"] = web.files["elsewhere/said"]
+    lines = [
+        {
+            "video_id": "named",
+            "path": f"{web.url}/named.mp4",
+            "captions": f"{web.url}/elsewhere/said",
+        },
+        {"video_id": "beside", "path": f"{web.url}/beside.mp4"},
+    ]
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, lines)))
+    asked = [FeatureRequest(name="text", modality="text", backbone="hashing")]
+    result = extract(manifest, tmp_path / "feats", asked, JobOptions(workers=1))
+    assert (result.counts["text"].done, result.counts["text"].skipped) == (1, 1)
+    store = FeatureStore(tmp_path / "feats")
+    assert store.read("text", "named").times.tolist() == [0.5]
+    assert store.state("text")["beside"] == "skipped"
+    assert not [path for _, path in web.asked if path.startswith("/beside.srt")]
+    assert staged(tmp_path) == []
+
+
 def test_a_manifest_may_name_media_in_a_bucket_and_on_the_web(web, s3, clip, tmp_path):
     path = clip("named.mp4", frames=50)
     web.files["web.mp4"] = path.read_bytes()
