@@ -1,9 +1,7 @@
 """A store in a bucket: its small files in a folder of this machine, its shards behind a cache.
 
 The folder stands for the URL: opened as a store, it is the one in the bucket. Every change goes to
-the bucket first and then to the folder; `sync` brings what others have changed, by a listing for
-each kind of file. A file's time says, below the second, which version of its object it is; so
-both come to be at once, whichever process of this machine fetches it.
+the bucket first and then to the folder (`mmf.store.mirror`).
 
 A commit is what it is in a folder: shards, then a record under a key that nobody else has. Where a
 folder relies on exclusive `link`, a bucket has conditional puts: a new object only where there is
@@ -16,23 +14,17 @@ import hashlib
 import json
 import os
 import shutil
-import time
-import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
-
-import google_crc32c
 
 from mmf import MmfError
 from mmf.store import layout
 from mmf.store.bucket import Bucket, Object
 from mmf.store.cache import CACHE_BYTES, CachedShard, ShardCache
-from mmf.store.files import LOST, ORIGIN, Entry, Files, json_bytes, naming
+from mmf.store.files import LOST, ORIGIN, Entry, Files
+from mmf.store.mirror import Mirror
 
-KINDS = ("log", "index", "features", "catalog", "snapshots", "denied")
 SHARDS = "shards"  # the cache's folder
-_CLOCK_SECONDS = 0.05  # that files' times may be behind
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def open_objects(where: str | os.PathLike[str]) -> "ObjectFiles":
@@ -83,85 +75,18 @@ class ObjectFiles(Files):
     def __init__(self, url: str, root: Path):
         self.root, self.name = root, url
         self._bucket = Bucket(url)
+        self._mirror = Mirror(self._bucket, root)
+        self._mirror.begin(doubtful=root / SHARDS)
         self._cache = ShardCache(self._bucket, root / SHARDS, cache_bytes())
         self._tried = False  # whether the storage does conditional puts
         self._listed: dict[str, dict[str, Object]] = {}  # array → its shards by key
-        self.tmp.mkdir(parents=True, exist_ok=True)
-        if not (root / ORIGIN).exists():
-            self._write(root / ORIGIN, json_bytes({"url": url}))
-        boot = _BOOT.read_bytes() if _BOOT.exists() else b"unknown"
-        mark = root / "boot"
-        if mark.exists() and mark.read_bytes() == boot:
-            self.sync()
-        else:  # a machine that stopped may not have brought to its disk what it had here
-            shutil.rmtree(root / SHARDS, ignore_errors=True)
-            self.sync(afresh=True)
-            self._write(mark, boot)
-
-    # what others have changed
 
     def sync(self, *, afresh: bool = False) -> None:
-        begun = time.time()
-        kinds = self._bucket.pool.map(self._bucket.below, KINDS)
-        (top, _), (group, arrays) = self._bucket.pool.map(self._bucket.folder, ("", layout.GROUP))
-        listed = [o for objects in (top, group, *kinds) for o in objects]
-        stale = [o for o in listed if afresh or not self._is_current(o)]
-        # what names others comes after what it names
-        tables = [o.key for o in stale if not o.key.endswith(".json")]
-        named = [o.key for o in stale if o.key.endswith(".json")]
-        for keys in (tables, [*named, *(f"{layout.GROUP}/{array}/zarr.json" for array in arrays)]):
-            list(self._bucket.pool.map(self._fetch, keys))
-        self._forget({o.key for o in listed}, set(arrays), begun)
+        self._mirror.sync(afresh=afresh)
 
     def names(self) -> set[str]:
         objects, folders = self._bucket.folder("")
         return {*(o.key for o in objects), *folders}
-
-    def _fetch(self, key: str) -> None:
-        """Bring one object; nothing happens where it has just gone."""
-        try:
-            found, data = self._bucket.get(key)
-        except FileNotFoundError:
-            if key.endswith("/zarr.json"):
-                (self.root / key).parent.mkdir(parents=True, exist_ok=True)
-                (self.root / key).unlink(missing_ok=True)
-            return
-        self._keep(found, data)
-
-    def _keep(self, found: Object, data: bytes) -> None:
-        """Write an object's bytes to its place here, with its time."""
-        nanoseconds = int(found.modified) * 10**9 + _tag(found)
-        target = self.root / found.key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._write(target, data, nanoseconds)
-
-    def _write(self, target: Path, data: bytes, nanoseconds: int | None = None) -> None:
-        """Put a file here at once; it need not reach the disk, for the bucket has it."""
-        part = self.tmp / f"{uuid.uuid4().hex}.part"
-        with naming(part):
-            part.write_bytes(data)
-            if nanoseconds is not None:
-                os.utime(part, ns=(nanoseconds, nanoseconds))
-            os.replace(part, target)
-
-    def _is_current(self, found: Object) -> bool:
-        try:
-            stat = (self.root / found.key).stat()
-        except FileNotFoundError:
-            return False
-        return stat.st_size == found.size_bytes and stat.st_mtime_ns % 10**9 == _tag(found)
-
-    def _forget(self, keys: set[str], arrays: set[str], begun: float) -> None:
-        """Remove what is here and was not listed, unless it came here since."""
-        folders = [self.root / kind for kind in KINDS]
-        files = [p for folder in folders for p in folder.rglob("*") if p.is_file()]
-        files += [p for p in self.root.glob("*.json") if p.name != ORIGIN]
-        for path in files:
-            if self._key(path) not in keys and _is_older(path, begun):
-                path.unlink(missing_ok=True)
-        for folder in (self.root / layout.GROUP).glob("*/"):
-            if folder.name not in arrays and _is_older(folder, begun):
-                shutil.rmtree(folder, ignore_errors=True)
 
     # how files come to be
 
@@ -214,7 +139,7 @@ class ObjectFiles(Files):
         if _is_shard(made.key):
             self._listed.get(made.key.split("/")[-2], {})[made.key] = made
         else:
-            self._keep(made, data)
+            self._mirror.keep(made, data)
 
     # how they go
 
@@ -299,15 +224,3 @@ class ObjectFiles(Files):
 
 def _is_shard(key: str) -> bool:
     return key.startswith(f"{layout.GROUP}/") and key.rpartition("/")[2].startswith("c.")
-
-
-def _is_older(path: Path, than: float) -> bool:
-    try:
-        return path.stat().st_ctime < than - _CLOCK_SECONDS
-    except FileNotFoundError:
-        return False
-
-
-def _tag(found: Object) -> int:
-    """Nanoseconds below a second, whole microseconds, that tell versions of an object apart."""
-    return int(google_crc32c.value(found.tag.encode())) % 10**6 * 1000
