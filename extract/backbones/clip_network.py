@@ -21,6 +21,7 @@ class ClipNetwork(NetworkBackbone):
     modality: ClassVar[str] = "clip"
     # one clip fills a core; on a GPU 16 of them are 256 frames
     batches: ClassVar[Mapping[str, int]] = {"cpu": 1, "cuda": 16}
+    fuses: ClassVar[bool] = True
     scale: Scale
 
     def prepare(self, payloads: UInt8[np.ndarray, "B T h w 3"]) -> Float32[Tensor, "B 3 T h w"]:

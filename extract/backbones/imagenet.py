@@ -33,6 +33,7 @@ class ImageNetwork(NetworkBackbone):
 
     variants: ClassVar[tuple[str, ...]] = ("grid",)
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
+    fuses: ClassVar[bool] = True
     scale: ClassVar[Scale] = IMAGENET
 
     @classmethod

@@ -36,6 +36,7 @@ class InceptionOf2015(WhitenedBackbone):
         resize=SIDE, crop=SIDE, squash=True, interpolation="bilinear_tf1"
     )
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
+    fuses: ClassVar[bool] = True
 
     @classmethod
     def published(cls, name: str) -> str | None:

@@ -73,6 +73,7 @@ class Kinetics(ClipNetwork):
 class MultiscaleViT(Kinetics):
     """MViT: the row is its class token, so it has no grid; its clips have one size."""
 
+    fuses: ClassVar[bool] = False  # nothing stands behind its convolutions
     variants: ClassVar[tuple[str, ...]] = ()
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mmf import MmfError
 from mmf.extract.backbones.checkpoint import Loaded
 from mmf.extract.backbones.contract import Backbone, Setup
+from mmf.extract.backbones.fusing import fused, onednn_convolves
 from mmf.extract.matmul import fast_matmul
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -43,6 +44,7 @@ class NetworkBackbone(Backbone):
     # rows per forward; on a CPU the activations of 8 images fit its caches, more gain nothing
     batches: ClassVar[Mapping[str, int]] = {"cpu": 8, "cuda": 64}
     memory_format: ClassVar[torch.memory_format] = torch.contiguous_format
+    fuses: ClassVar[bool] = False  # on a CPU its convolutions with what follows them
 
     def __init__(self, setup: Setup, loaded: Loaded, trunk: nn.Module):
         """`trunk` is the part of the loaded network that makes the rows, without its classifier."""
@@ -54,6 +56,7 @@ class NetworkBackbone(Backbone):
         self.weights, self.weights_path = loaded.identity, loaded.path
         self.trunk = trunk.eval().to(self.torch_device, TYPES[setup.precision])
         self.trunk.to(memory_format=self.memory_format)
+        self._fused: dict[torch.Size, Callable[[Tensor], Tensor]] = {}
 
     @abstractmethod
     def prepare(self, payloads: Shaped[np.ndarray, "B ..."]) -> Shaped[Tensor, "B ..."]:
@@ -73,13 +76,21 @@ class NetworkBackbone(Backbone):
             # fp32 means fp32 on a GPU too, and one algorithm for one shape
             exact = {"benchmark": False, "deterministic": True, "allow_tf32": False}
             with torch.backends.cudnn.flags(**exact), self._products():
-                made = self.trunk(given).float()
+                made = self._forward(given).float()
         except torch.OutOfMemoryError as error:
             raise MmfError(
                 f"a batch of {self.batch} of {self.name!r} does not fit into the memory of "
                 f"{self.device}. Ask for a smaller one (--batch-size); it is part of the recipe."
             ) from error
         return self.finish(made).contiguous().cpu().numpy()
+
+    def _forward(self, given: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "B ..."]:
+        if not (self.fuses and self.torch_device.type == "cpu"):
+            made: Tensor = self.trunk(given)
+            return made
+        if given.shape not in self._fused:  # a recipe has one
+            self._fused = {given.shape: fused(self.trunk, given)}
+        return self._fused[given.shape](given)
 
     def _products(self) -> AbstractContextManager[None]:
         """On a CPU float32 products by the faster library, where it is as exact."""
@@ -121,9 +132,13 @@ class NetworkBackbone(Backbone):
     def libraries(self) -> dict[str, str]:
         """Versions of what computes the rows, and the device's name."""
         on_cpu = self.torch_device.type == "cpu"
-        return {
+        versions = {
             "numpy": np.__version__,
             "torch": str(torch.__version__),
             "torchvision": str(torchvision.__version__),
             "device": "cpu" if on_cpu else torch.cuda.get_device_name(self.torch_device),
         }
+        if on_cpu and self.fuses:  # machines that differ in it differ in the last bits
+            fuses = onednn_convolves(TYPES[self.precision])
+            versions["convolutions"] = "fused by oneDNN" if fuses else "torch"
+        return versions

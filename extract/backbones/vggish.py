@@ -94,6 +94,7 @@ class Vggish(WhitenedBackbone):
     default_signal: ClassVar[Signal] = Waves()
     options: ClassVar[Mapping[str, str]] = {**WhitenedBackbone.options, "final_relu": "no"}
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
+    fuses: ClassVar[bool] = True
 
     @classmethod
     def published(cls, name: str) -> str | None:

@@ -121,7 +121,7 @@ class _Bottleneck(nn.Module):
 
     def forward(self, clip: Clip) -> Clip:
         clip = functional.relu(self.norm_a(self.conv_a(clip)))
-        clip = _by_vectors(functional.silu, self.norm_b(self.conv_b(clip)))
+        clip = _swish(self.norm_b(self.conv_b(clip)))
         made: Tensor = self.norm_c(self.conv_c(clip))
         return made
 
@@ -139,15 +139,29 @@ class _SqueezeExcitation(nn.Module):
         return clip * _by_vectors(torch.sigmoid, self.block(means))
 
 
+@torch.library.custom_op("mmf::swish", mutates_args=())
+def _swish(maps: Tensor) -> Tensor:
+    """One operation by name, so that `fusing` finds it behind a convolution."""
+    return _by_vectors(functional.silu, maps)
+
+
+@_swish.register_fake
+def _(maps: Tensor) -> Tensor:
+    return torch.empty_like(maps)
+
+
 def _by_vectors(function: Callable[[Tensor], Tensor], maps: Clip) -> Clip:
     """A function of single numbers, by the same instructions for all of them.
 
     On a CPU torch leaves what remains after the last full vectors to scalar code with another
     exponential, so that the last bits would depend on a clip's place in its batch.
     """
-    flat = maps.flatten()
+    last = maps.dim() == 5 and maps.is_contiguous(memory_format=torch.channels_last_3d)
+    laid_out = maps.movedim(1, -1) if last else maps  # in the order in which memory holds it
+    flat = laid_out.flatten()
     filled = functional.pad(flat, (0, -len(flat) % VECTORS))
-    return function(filled)[: len(flat)].view_as(maps)
+    made = function(filled)[: len(flat)].view(laid_out.shape)
+    return made.movedim(-1, 1) if last else made
 
 
 def _multiple_of_8(width: float) -> int:
