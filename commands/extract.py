@@ -23,21 +23,22 @@ def _say_embedded(
     """Say once that features need no weights; over many videos that must be meant."""
     from mmf.extract import preset
 
-    embedded = preset("embedded")
+    embedded, strong = preset("embedded"), preset("standard")
     backbones = [v.partition("=")[0] for v in options["backbone"]]
     fallen = [m for m in options["modality"] if m not in backbones]
     if not fallen or options["preset"]:
         return
     names = ", ".join(f"{m}={embedded[m]}" for m in fallen)
+    other = f"--backbone {fallen[0]}={strong[fallen[0]]}"
     if len(manifest) > MANY_VIDEOS:
         raise MmfError(
             f"{len(manifest)} videos, and the backbones are the small embedded ones ({names}). "
-            "Say that you mean it (--preset embedded), or name others: "
-            "`mmf list backbones` (--backbone rgb=resnet34)."
+            f"Say that you mean it (--preset embedded), or name others: {other}, or --preset "
+            "standard; `mmf list backbones` shows all."
         )
     click.echo(
         f"mmf: using the small embedded backbones, which need no weights ({names}). Stronger ones "
-        "with pretrained weights: --backbone rgb=resnet34; all: `mmf list backbones`.",
+        f"with pretrained weights: {other}, or --preset standard; all: `mmf list backbones`.",
         err=True,
     )
 

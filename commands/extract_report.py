@@ -143,8 +143,11 @@ def _line_of(result: "JobResult") -> str:
     spent, forward = result.spent, result.spent.forward_all
     seconds = spent.seconds / spent.lanes
     lanes = "1 lane" if spent.lanes == 1 else f"{spent.lanes} lanes"
+    decoded = f"{result.frames / seconds:.0f} frames/s"
+    if not result.frames:
+        decoded = f"{result.media_seconds / seconds:.0f} s of media/s"
     return (
-        f"decode {result.frames / seconds:.0f} frames/s, forward {forward.rows / seconds:.0f} "
+        f"decode {decoded}, forward {forward.rows / seconds:.0f} "
         f"rows/s in {lanes}: {forward.seconds / spent.seconds:.0%} of the time forward, "
         f"{spent.waited / spent.seconds:.0%} waiting for the decoder; {spent.limit} limits"
     )

@@ -2,7 +2,7 @@
 
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,14 +53,20 @@ class Asked:
     device: str  # cpu | cuda
     options: JobOptions
 
-    def todo(self, store: FeatureStore | None = None) -> Iterator[tuple[tuple[str, ...], Task]]:
-        """Each input that has something to do, with the names of the features it lacks."""
+    def todo(
+        self, store: FeatureStore | None = None, *, anew: Collection[str] = ()
+    ) -> Iterator[tuple[tuple[str, ...], Task]]:
+        """Each input that has something to do, with the names of the features it lacks.
+
+        Features that begin `anew` are lacking whatever the store has under their names.
+        """
         store = store or self.store
         wanted = "failed" if self.options.retry_failed else None
         states: dict[str, dict[str, str]] = {request.name: {} for request in self.requests}
         tries: dict[tuple[str, str], int] = {}
         if store is not None:
-            states |= {name: store.state(name) for name in states if name in store.features}
+            there = store.features.keys() - set(anew)
+            states |= {name: store.state(name) for name in states if name in there}
             for failure in store.failures().to_pylist():
                 tries[failure["feature"], failure["video_id"]] = failure["attempts"]
         for source in self.inputs:

@@ -85,7 +85,9 @@ def plan(
     """What `extract` with these arguments would do; nothing is decoded and nothing written."""
     job = asked(source, store, requests, options)
     specs = [_spec(job, request) for request in job.requests]
-    headers, todo = _Headers(job.requests), dict(_by_id(job))
+    there = job.store.features if job.store else {}
+    anew = [one.name for one in specs if one.fingerprint != there.get(one.name, one).fingerprint]
+    headers, todo = _Headers(job.requests), dict(_by_id(job, anew))
     with Decoder(headers.signals, plan=True) as decoder:
         left = iter(todo.values())
         while True:
@@ -185,13 +187,14 @@ def measure(
     )
 
 
-def _by_id(job: Asked) -> Iterator[tuple[str, tuple[tuple[str, ...], Task]]]:
-    for names, task in job.todo():
+def _by_id(job: Asked, anew: Sequence[str]) -> Iterator[tuple[str, tuple[tuple[str, ...], Task]]]:
+    for names, task in job.todo(anew=anew):
         yield task.source.video_id, (names, task)
 
 
 def _spec(job: Asked, request: FeatureRequest) -> FeatureSpec:
-    """What is or would be stored; weights that cannot be had are an error here already."""
-    if job.store is not None and request.name in job.store.features and not job.options.replace:
-        return job.store.features[request.name]
-    return spec(request, build(request, device=job.device))
+    """What is or would be stored; what `extract` would refuse is an error here already."""
+    made = spec(request, build(request, device=job.device))
+    if job.store is not None and not job.options.replace:
+        job.store.check_feature(made)
+    return made

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from mmf import MmfError, unknown
-from mmf.extract.backbones import backbone_class
+from mmf.extract.backbones import BACKBONES, backbone_class
 from mmf.extract.presets import preset
 from mmf.extract.recipe import FeatureRequest, parse_feature
 
@@ -25,14 +25,20 @@ def requests_of(options: Mapping[str, Any]) -> list[FeatureRequest]:
         for option in ("backbone", "weights", "name")
     }
     chosen = preset(options["preset"] or "embedded")
-    for modality in modalities:
-        if modality not in named["backbone"] and modality not in chosen:
-            raise unknown("modality", modality, chosen)
     texts = {**chosen, **named["backbone"]}  # a backbone may bring options of its own
-    requests = [
-        _asked(modality, texts[modality], options, named, alone=len(modalities) == 1)
-        for modality in modalities
-    ]
+    for modality in modalities:
+        if modality not in texts:
+            raise _no_backbone(modality, options["preset"] or "embedded")
+    asked = {m: parse_feature(f"{named['name'].get(m, m)}={m}:{texts[m]}") for m in modalities}
+    given = {k: v for k, v in options.items() if v is not None and k in (*_NUMBERS, *_OPTIONS)}
+    known = {m: _known(m, one.backbone) for m, one in asked.items()}
+    stray = given.keys() - set().union(*known.values())  # means nothing to any: each refuses it
+    requests = []
+    for modality, one in asked.items():
+        fits = {k: v for k, v in given.items() if k in known[modality] | stray}
+        weights = named["weights"].get(modality, one.weights)
+        own_type = ",dtype=" in texts[modality]
+        requests.append(_with_options(replace(one, weights=weights), fits, options, own_type))
     requests += [parse_feature(text) for text in options["feature"]]
     if not requests:
         first, *others = chosen
@@ -42,29 +48,27 @@ def requests_of(options: Mapping[str, Any]) -> list[FeatureRequest]:
     return requests
 
 
-def _asked(
-    modality: str,
-    text: str,
-    options: Mapping[str, Any],
-    named: Mapping[str, Mapping[str, str]],
-    *,
-    alone: bool,
+def _with_options(
+    asked: FeatureRequest, fits: Mapping[str, Any], options: Mapping[str, Any], own_type: bool
 ) -> FeatureRequest:
-    """One modality's feature; where it is not `alone`, options count that mean something to it."""
-    asked = parse_feature(f"{named['name'].get(modality, modality)}={modality}:{text}")
-    given = {k: v for k, v in options.items() if v is not None and k in (*_NUMBERS, *_OPTIONS)}
-    known = given if alone else _known(modality, asked.backbone)
-    fits = {k: v for k, v in given.items() if k in known}
-    own = {k: str(v) for k, v in fits.items() if k in _OPTIONS}
     batch = options.get("batch_size", "auto")
+    named = {k: str(v) for k, v in fits.items() if k in _OPTIONS}
     return replace(
         asked,
-        weights=named["weights"].get(modality, asked.weights),
         batch=None if batch == "auto" else int(batch),
         precision=options.get("precision", asked.precision),
-        dtype=asked.dtype if ",dtype=" in text else options.get("dtype", asked.dtype),
-        options={**asked.options, **own},
+        dtype=asked.dtype if own_type else options.get("dtype", asked.dtype),
+        options={**asked.options, **named},
         **{k: v for k, v in fits.items() if k in _NUMBERS},
+    )
+
+
+def _no_backbone(modality: str, chosen: str) -> MmfError:
+    if modality not in BACKBONES:
+        return unknown("modality", modality, BACKBONES)
+    return MmfError(
+        f"preset {chosen!r} has no backbone for {modality!r}. Name one (--backbone "
+        f"{modality}={preset('standard')[modality]}), or another preset (`mmf list presets`)."
     )
 
 

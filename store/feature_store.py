@@ -103,6 +103,11 @@ class FeatureStore:
         self.writer().absorb(spec.name)  # … or between a compaction and its end
         return self.stored(spec.name).spec
 
+    def check_feature(self, spec: FeatureSpec) -> None:
+        """Raise RecipeMismatch where `create_feature` would, and make nothing."""
+        if spec.name in self.features:
+            self._features.check_recipe(self.features[spec.name], spec)
+
     def before(self, feature: str) -> list[str]:
         """The arrays that compaction has put the feature's own in the place of, and gc has left."""
         return self._features.before(feature)

@@ -60,7 +60,7 @@ class Features(Mapping[str, StoredFeature]):
         folder = self._files.root / "features" / spec.name
         number, value = current(folder)
         if value is not None and not replace:
-            self._check_recipe(FeatureSpec.from_json(value["spec"]), spec)
+            self.check_recipe(FeatureSpec.from_json(value["spec"]), spec)
             self.load()
             return False
         geometry = layout.Geometry.of(spec)
@@ -78,7 +78,8 @@ class Features(Mapping[str, StoredFeature]):
         self.load()
         return True
 
-    def _check_recipe(self, old: FeatureSpec, new: FeatureSpec) -> None:
+    def check_recipe(self, old: FeatureSpec, new: FeatureSpec) -> None:
+        """Raise RecipeMismatch where two specs of one name are not of one recipe."""
         if old.fingerprint != new.fingerprint:
             raise RecipeMismatch(
                 f"store {self._files.name!r} holds feature {new.name!r} made otherwise: "

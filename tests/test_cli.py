@@ -55,6 +55,12 @@ def mmf(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
         ("extract", "name what to extract: --modality rgb", 2),
         ("extract --preset mixer", "--modality rgb (or clip, audio, text), or --feature", 2),
         ("extract --modality rbg", "unknown modality 'rbg'. Did you mean 'rgb'?", 2),
+        ("extract --modality clip", "'embedded' has no backbone for 'clip'. Name one (--backb", 2),
+        (
+            "extract --modality rgb --modality text --views 2",
+            "unknown option of rgb:hog 'views'",
+            2,
+        ),
         ("extract --modality rgb nowhere", "source 'nowhere': there is no such file or folder", 2),
         ("extract --modality rgb --backbone rgb=resnet43", "Did you mean 'resnet34'", 2),
         (
@@ -272,7 +278,7 @@ def test_a_manifest_brings_labels_splits_and_groups(clips, tmp_path):
 def test_embedded_backbones_over_many_videos_must_be_meant(tmp_path, monkeypatch):
     monkeypatch.setattr("mmf.commands.extract.MANY_VIDEOS", 3)
     monkeypatch.chdir(make_sample_set(tmp_path / "c", clips=4))
-    with pytest.raises(cli.MmfError, match=r"4 videos.*--preset embedded.*mmf list backbones"):
+    with pytest.raises(cli.MmfError, match=r"4 videos.*--preset embedded.*audio=ast.*mmf list"):
         cli.cli.main(["extract", "--modality", "audio"], standalone_mode=False)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from mmf import MmfError
 from mmf.extract.backbones.contract import Backbone, Setup
 from mmf.extract.flow import FlowSetup, open_flow
+from mmf.store.weights import WeightsMissing
 
 OPTIONS: Mapping[str, str] = {"flow": "farneback", "flow_weights": "pretrained", "fit": "pad"}
 _OF_NETWORKS = ("flow_weights", "fit")
@@ -28,14 +29,17 @@ class FlowBackbone(Backbone):
         super().__init__(setup)
         location = self.chosen["flow_weights"]
         pin, at, path = location.partition("@") if location.startswith("sha256:") else ("", "", "")
-        self.flow = open_flow(
-            FlowSetup(
-                name=self.chosen["flow"],
-                weights=path if at else location,
-                fit=self.chosen["fit"],
-                device=setup.device,
-            )
+        asked = FlowSetup(
+            name=self.chosen["flow"],
+            weights=path if at else location,
+            fit=self.chosen["fit"],
+            device=setup.device,
         )
+        try:
+            self.flow = open_flow(asked)
+        except WeightsMissing as error:
+            own = f"{error} Beside a network's own they are named by flow_weights=… in --feature."
+            raise WeightsMissing(own) from error
         if pin not in ("", self.flow.weights):
             raise MmfError(
                 f"the flow's weights in {path!r} are not those that the feature was made with: "

@@ -81,6 +81,14 @@ def test_nothing_is_reckoned_from_videos_that_cannot_be_used(tmp_path):
         measure(planned, tmp_path, [RGB], HERE, videos=5)
 
 
+def test_a_plan_refuses_what_the_job_would(clips, store):
+    faster = FeatureRequest(name="rgb", modality="rgb", backbone="hog", fps=2.0)
+    with pytest.raises(MmfError, match=r"made otherwise: rate 1\.0 there, 2\.0 here"):
+        plan(clips, store, [faster])
+    assert plan(clips, store, [faster], JobOptions(replace=True)).todo == 7
+    assert plan(clips, store, [RGB], JobOptions(replace=True)).todo == 0
+
+
 # the plan
 
 
@@ -184,6 +192,10 @@ def test_the_last_line_says_which_side_waited(clips, capsys, tmp_path):
     assert " frames/s, forward " in last
     assert " rows/s in 1 lane: " in last
     assert last.endswith((" decoding limits", " the forward pass limits"))
+    heard = run(
+        capsys, str(tmp_path / "one"), "--store", str(tmp_path / "a"), "--modality", "audio"
+    )
+    assert " s of media/s, forward " in heard.splitlines()[-1]
     again = run(capsys, str(tmp_path / "one"), "--store", str(tmp_path / "s"), "--modality", "rgb")
     assert "decode " not in again
     (tmp_path / "one/broken.mp4").write_bytes(b"this is no video" * 100)
