@@ -20,7 +20,7 @@ from mmf.fuse.config import TrainConfig
 from mmf.fuse.network import Network
 from mmf.fuse.plan import Plan, videos_digest
 from mmf.store import FeatureSpec, FeatureStore
-from mmf.store.feature import differing_field
+from mmf.store.spec import differing_field
 
 _FORMAT = 1
 

@@ -1,9 +1,10 @@
 """The feature store: the only thing that the two stages share."""
 
 from mmf.store.batch import Batch
-from mmf.store.feature import FeatureSpec, Media, Outcome, RecipeMismatch, Track
 from mmf.store.feature_store import FeatureStore
 from mmf.store.items import Item
+from mmf.store.spec import FeatureSpec, RecipeMismatch
+from mmf.store.track import Media, Outcome, Track
 
 __all__ = [
     "Batch",

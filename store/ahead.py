@@ -16,7 +16,7 @@ from mmf.store.order import Order
 from mmf.store.rows import Rows
 
 if TYPE_CHECKING:
-    from mmf.store.stored import StoredFeature
+    from mmf.store.stored_feature import StoredFeature
 
 _FEW = 1024  # items asked for at once where the order has no windows
 _GAP_BYTES = 256 << 10  # read along rather than left out

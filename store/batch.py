@@ -14,7 +14,7 @@ from mmf.store.items import Item, Items
 
 if TYPE_CHECKING:
     from mmf.store.feature_store import FeatureStore
-    from mmf.store.stored import StoredFeature
+    from mmf.store.stored_feature import StoredFeature
 
 MOST_THREADS = 64
 

@@ -16,13 +16,14 @@ from mmf.store import snapshot as snapshots
 from mmf.store.batch import Batch, Reading, fill
 from mmf.store.catalog import Catalog
 from mmf.store.denied import Denied
-from mmf.store.feature import FeatureSpec, Track
 from mmf.store.features import Features
 from mmf.store.files import Files, open_files
 from mmf.store.items import Item, ItemKey, Items
 from mmf.store.loader import Loader
 from mmf.store.log import Log
-from mmf.store.stored import StoredFeature
+from mmf.store.spec import FeatureSpec
+from mmf.store.stored_feature import StoredFeature
+from mmf.store.track import Track
 from mmf.store.writer import Writer
 
 logger = logging.getLogger(__name__)

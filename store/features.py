@@ -6,10 +6,10 @@ from typing import Any
 
 from mmf import unknown
 from mmf.store import layout
-from mmf.store.feature import FeatureSpec, RecipeMismatch, differing_field
 from mmf.store.files import Files, current
 from mmf.store.log import Log
-from mmf.store.stored import StoredFeature
+from mmf.store.spec import FeatureSpec, RecipeMismatch, differing_field
+from mmf.store.stored_feature import StoredFeature
 
 logger = logging.getLogger(__name__)
 

@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from mmf import MmfError
-from mmf.store.feature import FeatureSpec
 from mmf.store.files import Files, json_bytes, read_sealed
+from mmf.store.spec import FeatureSpec
 
 FORMAT = {"format": "mmf-feature-store", "version": 1}
 CHUNK_BYTES = 1 << 20

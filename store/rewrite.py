@@ -14,9 +14,9 @@ import numpy as np
 
 from mmf.store import head, layout, log, records
 from mmf.store import snapshot as snapshots
-from mmf.store.feature import FeatureSpec
 from mmf.store.files import Files
 from mmf.store.slot import SlotWriter, place, read_into
+from mmf.store.spec import FeatureSpec
 
 Extent = tuple[int, int]  # first row in the slot, rows
 

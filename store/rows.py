@@ -19,10 +19,10 @@ import numpy as np
 
 from mmf import MmfError
 from mmf.store import layout, mapped
-from mmf.store.feature import FeatureSpec
 from mmf.store.files import Files, OpenShard
 from mmf.store.foreign import Foreign
 from mmf.store.slot import read_into
+from mmf.store.spec import FeatureSpec
 
 _MOST_VIEWS = 1000  # of one call; Linux takes 1,024
 _MOST_MAPS = 16_384  # Linux gives a process 65,530

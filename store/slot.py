@@ -17,9 +17,9 @@ import numpy as np
 from mmf.store import layout
 from mmf.store.blocks import BlockFile
 from mmf.store.crc import combine
-from mmf.store.feature import FeatureSpec
 from mmf.store.files import Files, OpenShard
 from mmf.store.layout import Geometry
+from mmf.store.spec import FeatureSpec
 
 _ABSENT = np.uint64(2**64 - 1)
 

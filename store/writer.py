@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmf.store import layout, records, standing
-from mmf.store.feature import Media, Outcome, Track
 from mmf.store.rewrite import rewrite, sweep
 from mmf.store.slot import SlotWriter, place
+from mmf.store.track import Media, Outcome, Track
 
 if TYPE_CHECKING:
     from mmf.store.feature_store import FeatureStore
-    from mmf.store.stored import StoredFeature
+    from mmf.store.stored_feature import StoredFeature
 
 
 COPY_BYTES = 256 << 20  # in one commit …

@@ -24,7 +24,7 @@ import numpy as np
 from mmf.extract.decoder.ring import Ring
 from mmf.extract.media.decoding import Done, Facts, Opened, Request, Row, decode
 from mmf.extract.media.opening import Limits, Unusable, check_identity
-from mmf.extract.media.planning import plan
+from mmf.extract.media.row_counts import plan
 from mmf.extract.signals import from_json
 
 _PR_SET_PDEATHSIG = 1

@@ -18,7 +18,7 @@ from mmf.extract.decoder.staging import Staged, Staging
 from mmf.extract.media.opening import DEFAULT_LIMITS, Limits, Unusable
 from mmf.extract.media.urls import is_far, shown
 from mmf.extract.signals import Cues, Signal, Waves, to_json
-from mmf.store.feature import Media
+from mmf.store.track import Media
 
 RECYCLE_AFTER = 500  # files; libraries leak a little
 AHEAD = 64  # files the process knows of before it needs them
@@ -104,7 +104,7 @@ class Decoder:
     The events of a file come together and in order of time for each signal; files do not
     interleave. One thread submits and takes the events: on Linux the process dies with the thread
     that started it. With `plan` nothing is decoded, and files end with the rows that they will have
-    (`mmf.extract.media.planning`).
+    (`mmf.extract.media.row_counts`).
     """
 
     def __init__(

@@ -17,8 +17,9 @@ import numpy as np
 from mmf import MmfError
 from mmf.store.exchange.hdf5 import TIMES
 from mmf.store.exchange.hdf5_check import MAX_VIDEO_BYTES, check
-from mmf.store.feature import FeatureSpec, Track
 from mmf.store.feature_store import FeatureStore
+from mmf.store.spec import FeatureSpec
+from mmf.store.track import Track
 
 logger = logging.getLogger(__name__)
 

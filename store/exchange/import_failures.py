@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from mmf import MmfError
 from mmf.store.exchange import youtube8m
 from mmf.store.exchange.import_file import Damage, FileResult
-from mmf.store.feature import Media, Outcome
 from mmf.store.feature_store import FeatureStore
+from mmf.store.track import Media, Outcome
 
 LOST = {"length_crc", "torn"}  # after these the rest of a file is not read
 

@@ -14,8 +14,8 @@ from mmf import MmfError
 from mmf.store.exchange import youtube8m
 from mmf.store.exchange.import_catalog import Pending
 from mmf.store.exchange.tfrecord import Record, read_records
-from mmf.store.feature import Media, Outcome, Track
 from mmf.store.feature_store import FeatureStore
+from mmf.store.track import Media, Outcome, Track
 from mmf.store.writer import Writer
 
 BUCKET_VIDEOS = 1024  # of one commit: about a file, some tenths of a second of work

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from mmf import MmfError
-from mmf.store.feature import Track
 from mmf.store.feature_store import FeatureStore
 from mmf.store.files import sync_folder
 from mmf.store.items import Item
+from mmf.store.track import Track
 
 
 @contextmanager

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmf.store.exchange.output import chosen, finished, stored_track, videos_with_rows
-from mmf.store.feature import FeatureSpec
 from mmf.store.feature_store import FeatureStore
+from mmf.store.spec import FeatureSpec
 
 FILE_BYTES = 256 << 20  # of embeddings, before compression
 GROUP_BYTES = 16 << 20

@@ -16,8 +16,9 @@ import numpy as np
 
 from mmf import MmfError
 from mmf.store.exchange import example as wire
-from mmf.store.feature import FeatureSpec, Track
 from mmf.store.feature_store import FeatureStore
+from mmf.store.spec import FeatureSpec
+from mmf.store.track import Track
 
 RECIPE = {"backbone": "youtube8m"}
 ID_KEYS = ("id", "video_id", "example/id", "clip/media_id", "clip/data_path")

@@ -19,8 +19,9 @@ from mmf.store.exchange import youtube8m
 from mmf.store.exchange.import_catalog import SEGMENTS
 from mmf.store.exchange.output import finished, stored_track
 from mmf.store.exchange.tfrecord import write_record
-from mmf.store.feature import FeatureSpec, Track
 from mmf.store.feature_store import FeatureStore
+from mmf.store.spec import FeatureSpec
+from mmf.store.track import Track
 
 VIDEOS_PER_FILE = 1024
 

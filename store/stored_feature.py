@@ -10,11 +10,12 @@ import pyarrow.compute as pc
 
 from mmf import MmfError
 from mmf.store import layout
-from mmf.store.feature import FeatureSpec, Track
 from mmf.store.files import Files
 from mmf.store.items import Items
 from mmf.store.log import Log
 from mmf.store.rows import Rows
+from mmf.store.spec import FeatureSpec
+from mmf.store.track import Track
 
 
 class StoredFeature:

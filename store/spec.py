@@ -1,16 +1,14 @@
-"""What a feature is and what one video has of it: the types that cross every folder border.
+"""What a feature is: its rows, the recipe that made them, and how codes become numbers.
 
-A feature describes itself: the spec alone says what a row is, how it was made and how its stored
-codes become numbers.
+A feature describes itself: nothing beside its spec is needed to read it.
 """
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +16,6 @@ from mmf import MmfError
 
 DTYPES = ("float16", "float32", "uint8", "int32")
 YOUTUBE8M_RANGE = (-2.0, 2.0)
-Status = Literal["done", "skipped", "failed"]
 
 
 class RecipeMismatch(MmfError, ValueError):
@@ -156,68 +153,6 @@ class FeatureSpec:
         return (high - low) / 255, (high - low) / 512 + low
 
 
-@dataclass(frozen=True, kw_only=True)
-class Track:
-    """The rows that one video has of one feature."""
-
-    video_id: str
-    values: np.ndarray  # (T, *shape)
-    times: np.ndarray  # float64 (T,), seconds
-    # (t0, dt) that give exactly these times as t0 + i dt; None where none does
-    regular: tuple[float, float] | None = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        times = np.asarray(self.times, dtype=np.float64)
-        object.__setattr__(self, "values", np.asarray(self.values))
-        object.__setattr__(self, "times", times)
-        if times.shape != (len(self.values),):
-            raise MmfError(
-                f"video {self.video_id!r} has {len(self.values)} rows and times of shape "
-                f"{times.shape}; expected one time per row."
-            )
-        regular = _regular(times)
-        object.__setattr__(self, "regular", regular)
-        # in this order, finite ends make all of them finite
-        in_order = regular[1] >= 0 if regular else (times[1:] >= times[:-1]).all()
-        if len(times) and not (in_order and math.isfinite(times[0]) and math.isfinite(times[-1])):
-            raise MmfError(f"video {self.video_id!r}: times must be finite and must not decrease.")
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-    def __repr__(self) -> str:
-        return f"Track({self.video_id!r}, values={self.values.dtype}{list(self.values.shape)})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Media:
-    """What decoding one file showed of it; kept beside the outcome."""
-
-    path: str = ""
-    size_bytes: int = 0
-    duration: float | None = None  # seconds
-    frames: int = 0  # decoded
-    bad_packets: int = 0  # skipped because they did not decode
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of one video for one feature, where that is not rows.
-
-    `skipped`: the stream is not there. `failed`: the video cannot be used. `reason` is a short
-    code (`not_media`, `no_such_stream`, `timeout`, …), `stage` where it showed (open, decode,
-    embed).
-    """
-
-    video_id: str
-    status: Literal["skipped", "failed"]
-    reason: str
-    stage: str = ""
-    message: str = ""
-    attempts: int = 1
-    media: Media = Media()
-
-
 def differing_field(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
     """The first field in which two identities differ, in words; '' where they are equal."""
     for key in sorted({*old, *new}):
@@ -229,19 +164,6 @@ def differing_field(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str 
         elif a != b:
             return f"{prefix}{key} {json.dumps(a)} there, {json.dumps(b)} here"
     return ""
-
-
-_STEPS = np.arange(4096, dtype=np.float64)
-
-
-def _regular(times: np.ndarray) -> tuple[float, float] | None:
-    if len(times) == 0:
-        return 0.0, 0.0
-    t0 = float(times[0])
-    dt = float(times[1]) - t0 if len(times) > 1 else 0.0
-    steps = _STEPS[: len(times)] if len(times) <= len(_STEPS) else np.arange(len(times))
-    made = steps if (t0, dt) == (0.0, 1.0) else t0 + steps * dt
-    return (t0, dt) if (made == times).all() else None
 
 
 def _canonical(value: Any) -> str:
