@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from mmf.extract.pipeline import VideoEnded
     from mmf.extract.planning import Estimate, Plan, measure, plan
     from mmf.extract.presets import PRESETS, preset
-    from mmf.extract.recipe import FeatureRequest, parse_feature, request_from_spec
+    from mmf.extract.recipe import request_from_spec
+    from mmf.extract.request import FeatureRequest, parse_feature
     from mmf.extract.tally import Counts, JobResult, JobStarted
 
 _PLACES = {
@@ -26,7 +27,8 @@ _PLACES = {
     "pipeline": ("VideoEnded",),
     "planning": ("Estimate", "Plan", "measure", "plan"),
     "presets": ("PRESETS", "preset"),
-    "recipe": ("FeatureRequest", "parse_feature", "request_from_spec"),
+    "recipe": ("request_from_spec",),
+    "request": ("FeatureRequest", "parse_feature"),
     "tally": ("Counts", "JobResult", "JobStarted"),
 }
 _MODULE = {name: module for module, names in _PLACES.items() for name in names}

@@ -11,7 +11,7 @@ from mmf.extract.backbones import backbone_class
 from mmf.extract.manifest import Input, Manifest, read_manifest
 from mmf.extract.manifest.folders import STORE_MARK
 from mmf.extract.pipeline import Task
-from mmf.extract.recipe import FeatureRequest
+from mmf.extract.request import FeatureRequest
 from mmf.store import FeatureSpec, FeatureStore
 from mmf.store.files import open_files
 

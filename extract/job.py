@@ -16,7 +16,8 @@ from mmf.extract.lanes import Work, run_here, run_processes
 from mmf.extract.manifest import Input, Manifest
 from mmf.extract.media.urls import is_far
 from mmf.extract.pipeline import Feature, Task
-from mmf.extract.recipe import FeatureRequest, build, spec
+from mmf.extract.recipe import build, spec
+from mmf.extract.request import FeatureRequest
 from mmf.extract.stopping import Stop
 from mmf.extract.tally import Counts, JobResult, JobStarted, Progress, Tally
 from mmf.store import FeatureSpec, FeatureStore

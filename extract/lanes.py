@@ -24,7 +24,8 @@ from typing import Any
 from mmf import MmfError
 from mmf.extract.decoder.parent import Decoder
 from mmf.extract.pipeline import AHEAD, Feature, Lane, Task, VideoEnded
-from mmf.extract.recipe import FeatureRequest, build, spec
+from mmf.extract.recipe import build, spec
+from mmf.extract.request import FeatureRequest
 from mmf.extract.signals import Signal
 from mmf.extract.spent import Spent
 from mmf.extract.stopping import Stop, Stopped

@@ -25,7 +25,8 @@ from mmf.extract.flow.encoding import encode
 from mmf.extract.hearing import Listener
 from mmf.extract.media.opening import Unusable
 from mmf.extract.media.urls import shown
-from mmf.extract.recipe import FeatureRequest, build
+from mmf.extract.recipe import build
+from mmf.extract.request import FeatureRequest
 from mmf.extract.signals import Clips, Cues, FramePairs, Signal, Waves
 
 CUES, SOUNDS = 24, 600  # rows shown at most

@@ -19,7 +19,8 @@ from mmf.extract.decoder.parent import Decoder, Ended, Failed
 from mmf.extract.job import extract
 from mmf.extract.manifest import Manifest, read_manifest
 from mmf.extract.pipeline import Task
-from mmf.extract.recipe import FeatureRequest, build, spec
+from mmf.extract.recipe import build, spec
+from mmf.extract.request import FeatureRequest
 from mmf.extract.signals import Cues, Frames, Signal, Waves
 from mmf.store import FeatureSpec, FeatureStore
 

@@ -11,7 +11,7 @@ from typing import Any
 from mmf import MmfError, unknown
 from mmf.extract.backbones import BACKBONES, backbone_class
 from mmf.extract.presets import preset
-from mmf.extract.recipe import FeatureRequest, parse_feature
+from mmf.extract.request import FeatureRequest, parse_feature
 
 _NUMBERS = {"fps": "fps", "hop": "fps", "window": "samples"}  # option → the signal's field
 _OPTIONS = ("segments", "views", "sample", "decode", "track")

@@ -15,7 +15,7 @@ from mmf.extract.backbones import backbone_class
 from mmf.extract.backbones.extra import library
 from mmf.extract.backbones.tokens import FILES
 from mmf.extract.flow import FLOWS
-from mmf.extract.recipe import FeatureRequest
+from mmf.extract.request import FeatureRequest
 from mmf.store import FeatureStore
 from mmf.store.weights import (
     CONFIG,

@@ -9,7 +9,8 @@ from mmf import MmfError
 from mmf.extract.backbones import backbone
 from mmf.extract.backbones.logmel import log_mel, samples_of
 from mmf.extract.backbones.vggish import VggishNetwork, published_names
-from mmf.extract.recipe import build, parse_feature, request_from_spec, spec
+from mmf.extract.recipe import build, request_from_spec, spec
+from mmf.extract.request import parse_feature
 
 # (name, shape) of vggish-10086976.pth
 KEYS = {

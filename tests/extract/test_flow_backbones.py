@@ -15,7 +15,8 @@ from mmf.extract.backbones.flow_source import OPTIONS
 from mmf.extract.flow.encoding import encode
 from mmf.extract.flow.farneback import farneback
 from mmf.extract.flow.gmflow_network import PUBLISHED, GMFlowNetwork
-from mmf.extract.recipe import build, parse_feature, request_from_spec, spec
+from mmf.extract.recipe import build, request_from_spec, spec
+from mmf.extract.request import parse_feature
 from mmf.extract.signals import Clips, FramePairs, Signal
 
 

@@ -10,7 +10,8 @@ from torchvision.models import inception_v3
 from mmf import MmfError
 from mmf.extract.backbones import backbone
 from mmf.extract.backbones.inception_2015_network import Inception2015
-from mmf.extract.recipe import build, parse_feature, spec
+from mmf.extract.recipe import build, spec
+from mmf.extract.request import parse_feature
 
 
 @pytest.fixture(scope="module")
