@@ -31,7 +31,8 @@ import numpy as np
 import torch
 
 from mmf.extract import FeatureRequest, JobOptions, JobStarted, VideoEnded, extract
-from mmf.extract.decoder.parent import Decoder, Sample
+from mmf.extract.decoder.events import Sample
+from mmf.extract.decoder.parent import Decoder
 from mmf.extract.lanes import one_thread
 from mmf.extract.recipe import build
 

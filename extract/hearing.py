@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float32
 
-from mmf.extract.decoder.parent import Ended, Event, Sample
+from mmf.extract.decoder.events import Ended, Event, Sample
 from mmf.extract.media.captions import Cue
 from mmf.extract.spent import Forward
 

@@ -19,7 +19,8 @@ from mmf import MmfError
 from mmf.extract.backbones import Backbone, backbone_class
 from mmf.extract.backbones.flow_source import FlowBackbone
 from mmf.extract.backbones.logmel import log_mel
-from mmf.extract.decoder.parent import Decoder, Ended, Failed, Restarted, Sample
+from mmf.extract.decoder.events import Ended, Failed, Restarted, Sample
+from mmf.extract.decoder.parent import Decoder
 from mmf.extract.decoder.staging import at_hand
 from mmf.extract.flow.encoding import encode
 from mmf.extract.hearing import Listener

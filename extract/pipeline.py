@@ -15,7 +15,8 @@ from typing import Literal, Protocol
 import numpy as np
 
 from mmf.extract.backbones import Backbone
-from mmf.extract.decoder.parent import Decoder, Ended, Event, Failed, Restarted, Sample
+from mmf.extract.decoder.events import Ended, Event, Failed, Restarted, Sample
+from mmf.extract.decoder.parent import Decoder
 from mmf.extract.hearing import Listener
 from mmf.extract.manifest import Input
 from mmf.extract.rows import RowBatch, Rows, Unstorable, storable

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from mmf import MmfError
 from mmf.extract.asked import USUAL, Asked, JobOptions, asked
-from mmf.extract.decoder.parent import Decoder, Ended, Failed
+from mmf.extract.decoder.events import Ended, Failed
+from mmf.extract.decoder.parent import Decoder
 from mmf.extract.job import extract
 from mmf.extract.manifest import Manifest, read_manifest
 from mmf.extract.pipeline import Task

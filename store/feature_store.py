@@ -252,12 +252,7 @@ class FeatureStore:
     ) -> np.ndarray:
         if not features:
             return np.ones(len(ids), dtype=bool)
-        found = []
-        for feature in (self.stored(name) for name in features):
-            at = feature.positions(ids)
-            some = at >= 0
-            some[some] = feature.rows[at[some]] > 0
-            found.append(some)
+        found = [self.stored(name).have_rows(ids) for name in features]
         return np.all(found, axis=0) if require == "all" else np.any(found, axis=0)
 
     # reading

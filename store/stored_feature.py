@@ -63,6 +63,13 @@ class StoredFeature:
         same = pc.equal(pc.take(ids, found), video_ids).to_numpy(zero_copy_only=False)
         return np.where(same, found, -1)
 
+    def have_rows(self, video_ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """Whether each of these videos has rows, bool."""
+        at = self.positions(video_ids)
+        some = at >= 0
+        some[some] = self.rows[at[some]] > 0
+        return some
+
     def position(self, video_id: str) -> int | None:
         """Where the video stands in `outcomes`."""
         found = int(self.positions(pa.array([video_id]))[0])

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmf import MmfError
+from mmf.extract.decoder.events import Ended, Event, Failed, Restarted, Sample
 from mmf.extract.decoder.process import Process, json_line
 from mmf.extract.decoder.staging import Staged, Staging
 from mmf.extract.media.opening import DEFAULT_LIMITS, Limits, Unusable
@@ -24,49 +25,6 @@ RECYCLE_AFTER = 500  # files; libraries leak a little
 AHEAD = 64  # files the process knows of before it needs them
 START_TIMEOUT = 120.0  # seconds for the process to import and answer
 ATTEMPTS = 2  # of a file that crashes the process
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One row. `payload` is an array in shared memory, valid until the next event, or a text."""
-
-    key: str
-    signal: int
-    row: int
-    time: float
-    payload: np.ndarray | str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """The file is done. `missing` has a reason for each signal whose stream is not there."""
-
-    key: str
-    media: Media
-    rows: tuple[int, ...]
-    missing: dict[int, str]
-    transcribed: frozenset[int] = frozenset()  # signals whose rows were heard
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failed:
-    """The file cannot be used; the rows given of it are to be dropped."""
-
-    key: str
-    reason: str
-    stage: str
-    message: str
-    media: Media
-
-
-@dataclass(frozen=True, kw_only=True)
-class Restarted:
-    """The process died in this file and another begins it anew; drop the rows given of it."""
-
-    key: str
-
-
-Event = Sample | Ended | Failed | Restarted
 
 
 @dataclass(kw_only=True)

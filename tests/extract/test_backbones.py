@@ -17,7 +17,8 @@ from mmf import MmfError, UnknownName
 from mmf.extract.backbones import BACKBONES, Backbone, backbone, backbone_class
 from mmf.extract.backbones.checkpoint import load_network
 from mmf.extract.backbones.logmel import log_mel, samples_of
-from mmf.extract.decoder.parent import Decoder, Sample
+from mmf.extract.decoder.events import Sample
+from mmf.extract.decoder.parent import Decoder
 from mmf.extract.flow.farneback import farneback
 from mmf.extract.signals import Clips, Signal
 from mmf.store.weights import WeightsMissing
@@ -323,7 +324,8 @@ def _mobilenet(shared_data: Path) -> str:
 
 def test_real_weights_see_what_clips_show(shared_data):
     """Frames of one clip are nearer to each other than to those of other clips."""
-    from mmf.extract.decoder.parent import Decoder, Sample
+    from mmf.extract.decoder.events import Sample
+    from mmf.extract.decoder.parent import Decoder
 
     built = backbone("mobilenet_v2", weights=_mobilenet(shared_data))
     assert built.weights is not None

@@ -11,7 +11,8 @@ import pytest
 from mmf import MmfError
 from mmf.extract.decoder import parent as decoder_module
 from mmf.extract.decoder import process as process_module
-from mmf.extract.decoder.parent import Decoder, Ended, Failed, Restarted, Sample
+from mmf.extract.decoder.events import Ended, Failed, Restarted, Sample
+from mmf.extract.decoder.parent import Decoder
 from mmf.extract.media.decoding import Row, decode
 from mmf.extract.media.opening import Limits
 from mmf.extract.signals import Cues, FramePairs, Frames, Waves

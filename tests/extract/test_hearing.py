@@ -12,7 +12,8 @@ import pytest
 
 from mmf import MmfError, UnknownName, cli
 from mmf.extract import JobOptions, VideoEnded, extract, parse_feature, plan, request_from_spec
-from mmf.extract.decoder.parent import Decoder, Ended, Event, Restarted, Sample
+from mmf.extract.decoder.events import Ended, Event, Restarted, Sample
+from mmf.extract.decoder.parent import Decoder
 from mmf.extract.hearing import SAMPLE_RATE, WINDOW, Hearing, Listener
 from mmf.extract.media.captions import Cue
 from mmf.extract.recipe import build, spec

@@ -11,7 +11,7 @@ import pytest
 
 from mmf.extract import pipeline
 from mmf.extract.backbones.contract import Backbone, Setup
-from mmf.extract.decoder.parent import Ended, Event, Failed, Restarted, Sample
+from mmf.extract.decoder.events import Ended, Event, Failed, Restarted, Sample
 from mmf.extract.manifest import Input
 from mmf.extract.pipeline import Feature, Lane, Task, VideoEnded
 from mmf.extract.signals import Cues, Signal, Waves

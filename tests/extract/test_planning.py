@@ -7,7 +7,8 @@ import pytest
 
 from mmf import MmfError, cli
 from mmf.extract import FeatureRequest, JobOptions, extract, measure, plan
-from mmf.extract.decoder.parent import Decoder, Ended
+from mmf.extract.decoder.events import Ended
+from mmf.extract.decoder.parent import Decoder
 from mmf.extract.planning import PlannedFeature
 from mmf.extract.sample_set import make_sample_set
 from mmf.extract.signals import Clips, Cues, FramePairs, Frames, Waves

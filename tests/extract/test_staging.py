@@ -15,7 +15,8 @@ from obstore.store import from_url
 from mmf import MmfError, cli
 from mmf.extract import FeatureRequest, JobOptions, extract, read_manifest
 from mmf.extract.decoder import staging as staging_module
-from mmf.extract.decoder.parent import Decoder, Ended, Failed, Sample
+from mmf.extract.decoder.events import Ended, Failed, Sample
+from mmf.extract.decoder.parent import Decoder
 from mmf.extract.decoder.staging import Staging
 from mmf.extract.look import look
 from mmf.extract.media.opening import Limits, Unusable
