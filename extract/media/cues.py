@@ -1,17 +1,69 @@
-"""The cues of a caption file and of a stream of captions, in seconds of the file's own clock."""
+"""Where a file's cues come from, and the cues, in seconds of the file's own clock."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import av
+from av.container import InputContainer
 from av.packet import Packet
 
 from mmf.extract.media import captions
+from mmf.extract.media.closed_captions import ClosedCaptions, has_closed_captions
 from mmf.extract.media.opening import Limits, Unusable, open_media
-from mmf.extract.media.streams import seconds
+from mmf.extract.media.streams import seconds, subtitle_stream
+from mmf.extract.signals import Cues
 
 _BROKEN = (av.FFmpegError, OSError, ValueError, IndexError)
+
+
+class CueRows:
+    """The cues of one signal, from the first of these: a caption file, a stream, the pictures.
+
+    The file is `given`, or lies beside the media at `path`. Closed captions in the pictures have no
+    language, so they are taken where none is asked for.
+    """
+
+    def __init__(
+        self,
+        signal: Cues,
+        container: InputContainer,
+        path: str,
+        given: str | None,
+        limits: Limits,
+        start: float,
+    ):
+        self._start = start
+        self.cues: list[captions.Cue] = []
+        self.malformed = 0
+        self.stream: int | None = None  # of captions
+        self.pictures: ClosedCaptions | None = None
+        file = given or captions.beside(path, signal.language)
+        stream = subtitle_stream(container, signal.language)
+        # only where the sound may have to be read instead is there a need to look first
+        sure = signal.sound is None
+        if file is not None:
+            self.cues, self.malformed = _cues_of_file(file, start)
+        elif stream is not None and (sure or has_cues(path, stream.index, limits)):
+            self.stream = stream.index
+        elif not signal.language and (sure or has_closed_captions(path, limits)):
+            self.pictures = ClosedCaptions()
+
+    @property
+    def are_none(self) -> bool:
+        """Whether the file is known to have none."""
+        return not self.cues and self.stream is None and self.pictures is None
+
+    def take(self, packet: Packet, subtitles: Sequence[Any]) -> None:
+        """Takes a packet of the stream, which was decoded to `subtitles`."""
+        self.cues.extend(_cues_of_packet(packet, subtitles))
+
+    def finish(self) -> Iterator[tuple[float, str]]:
+        """Time and text of all, in order; nothing more comes."""
+        if self.pictures is not None:
+            self.cues = self.pictures.cues(self._start)
+        for cue in sorted(self.cues, key=lambda cue: cue.start):
+            yield cue.start, cue.text
 
 
 def has_cues(path: str, stream: int, limits: Limits) -> bool:
@@ -24,13 +76,12 @@ def has_cues(path: str, stream: int, limits: Limits) -> bool:
         decodable = captioned.codec_context is not None
         for packet in source.container.demux(captioned) if decodable else ():
             with suppress(*_BROKEN, EOFError):
-                if any(cues_of_packet(packet, packet.decode())):
+                if any(_cues_of_packet(packet, packet.decode())):
                     return True
     return False
 
 
-def cues_of_file(path: str, start: float) -> tuple[list[captions.Cue], int]:
-    """The cues of a caption file and how many are malformed, for media that begin at `start`."""
+def _cues_of_file(path: str, start: float) -> tuple[list[captions.Cue], int]:
     try:
         cues, malformed = captions.read_captions(path)
     except OSError as error:
@@ -40,8 +91,7 @@ def cues_of_file(path: str, start: float) -> tuple[list[captions.Cue], int]:
     return moved, malformed
 
 
-def cues_of_packet(packet: Packet, subtitles: Sequence[Any]) -> Iterator[captions.Cue]:
-    """The cues of one packet of a stream of captions, which was decoded to `subtitles`."""
+def _cues_of_packet(packet: Packet, subtitles: Sequence[Any]) -> Iterator[captions.Cue]:
     if packet.pts is None:
         return
     start = seconds(packet.pts, packet.stream)

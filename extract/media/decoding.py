@@ -16,9 +16,8 @@ import av
 import numpy as np
 from av.packet import Packet
 
-from mmf.extract.media import captions
 from mmf.extract.media.clips import ClipRows
-from mmf.extract.media.cues import cues_of_file, cues_of_packet, has_cues
+from mmf.extract.media.cues import CueRows
 from mmf.extract.media.opening import (
     DEFAULT_LIMITS,
     Limits,
@@ -35,7 +34,6 @@ from mmf.extract.media.streams import (
     best_stream,
     spoken_streams,
     step_of,
-    subtitle_stream,
 )
 from mmf.extract.sampling import Grid
 from mmf.extract.signals import Clips, Cues, Pictures, Signal, Waves
@@ -140,8 +138,7 @@ class Pass:
         # by the index of their signal
         self.pictures: dict[int, PictureRows | ClipRows] = {}
         self.sounds: dict[int, SoundRows] = {}
-        self.cues: dict[int, list[captions.Cue]] = {}
-        self.cue_streams: dict[int, int] = {}
+        self.cues: dict[int, CueRows] = {}
         self._shown: float | None = None  # the last picture's time
         self._packets_of_sound: Counter[int] = Counter()  # by stream
         self._frames_of_sound: Counter[int] = Counter()
@@ -160,30 +157,29 @@ class Pass:
                 self.missing[index] = "no_such_stream"
 
     def find_captions(self, path: str) -> None:
-        """Where each Cues signal's cues come from: the file given, one beside, a stream, speech."""
+        """Where each Cues signal's cues come from; the sound, where none are and it is wanted."""
+        given, limits, start = self.request.captions, self.request.limits, self.clock.start
         for index, signal in enumerate(self.signals):
             if not isinstance(signal, Cues):
                 continue
-            self.cues[index] = []
-            source = self.request.captions or captions.beside(path, signal.language)
-            if source is not None:
-                self.cues[index], malformed = cues_of_file(source, self.clock.start)
-                self.facts.bad_packets += malformed
-            elif (stream := subtitle_stream(self.container, signal.language)) and (
-                not signal.sound or has_cues(path, stream.index, self.request.limits)
-            ):
-                self.cue_streams[index] = stream.index
-            if signal.sound and not (self.cues[index] or index in self.cue_streams):
+            rows = CueRows(signal, self.container, path, given, limits, start)
+            self.cues[index] = rows
+            self.facts.bad_packets += rows.malformed
+            if signal.sound and rows.are_none:
                 spoken = spoken_streams(self.container, signal.language)
                 if of := [stream.index for stream in spoken]:
-                    self.sounds[index] = SoundRows(signal.sound, self.clock.start, of)
+                    self.sounds[index] = SoundRows(signal.sound, start, of)
 
     def rows(self) -> Iterator[Row]:
         """Every row of every signal."""
         decoders = self._decoders()
         longest = self.request.limits.max_duration
+        captioned = [rows.pictures for rows in self.cues.values() if rows.pictures is not None]
         for packet in self._packets():
             self.clock.see(packet)
+            if captioned and self.video and packet.stream.index == self.video.index:
+                for pictures in captioned:
+                    pictures.see(packet)
             if self.clock.end - self.clock.start > longest:
                 raise Unusable("limit_duration", "decode", f"longer than {longest:.0f} s.")
             rows_of = decoders.get(packet.stream.index)
@@ -206,7 +202,8 @@ class Pass:
             decoders[self.video.index] = self._picture_rows
         for sounds in self.sounds.values():
             decoders.update(dict.fromkeys(sounds.tracks, self._sound_rows))
-        decoders.update(dict.fromkeys(self.cue_streams.values(), self._take_cues))
+        streams = [rows.stream for rows in self.cues.values() if rows.stream is not None]
+        decoders.update(dict.fromkeys(streams, self._take_cues))
         for index in decoders:
             codec = self.container.streams[index].codec_context
             if codec is None:
@@ -274,10 +271,10 @@ class Pass:
                     yield from self._numbered(index, made)
 
     def _take_cues(self, packet: Packet) -> Iterator[Row]:
-        found = list(cues_of_packet(packet, self._decoded(packet)))
-        for index, stream in self.cue_streams.items():
-            if stream == packet.stream.index:
-                self.cues[index].extend(found)
+        subtitles = self._decoded(packet)
+        for rows in self.cues.values():
+            if rows.stream == packet.stream.index:
+                rows.take(packet, subtitles)
         yield from ()  # cues come in order of time, so at the end
 
     def _last_rows(self) -> Iterator[Row]:
@@ -294,10 +291,9 @@ class Pass:
             else:
                 self.missing[index] = "no_such_stream"
         for index, cues in self.cues.items():
-            if not cues and not self.counts[index]:
+            yield from self._numbered(index, cues.finish())
+            if not self.counts[index]:
                 self.missing[index] = "no_captions"
-            in_order = sorted(cues, key=lambda cue: cue.start)
-            yield from self._numbered(index, ((cue.start, cue.text) for cue in in_order))
 
     def _numbered(
         self, index: int, rows: Iterable[tuple[float, np.ndarray] | tuple[float, str]]

@@ -2,7 +2,8 @@
 
 The header is believed where it says how long the streams are, which is a matter of milliseconds.
 The packets are read where it does not, and where rows are counted by them: keyframes and embedded
-captions. What decoding shows later (an edit list, damage) may differ.
+captions. Captions in the pictures are not foreseen, and what decoding shows later (an edit list,
+damage) may differ.
 """
 
 from collections import Counter
@@ -29,7 +30,8 @@ def plan(path: str, signals: Sequence[Signal], request: Request) -> Iterator[Ope
         one_pass.find_captions(path)
         end, packets = _declared_end(one_pass), Counter[int]()
         keyframes = any(isinstance(s, Pictures) and s.sample == "keyframes" for s in signals)
-        if end is None or keyframes or one_pass.cue_streams:
+        captioned = any(rows.stream is not None for rows in one_pass.cues.values())
+        if end is None or keyframes or captioned:
             packets = _count_packets(one_pass)
             end = one_pass.clock.end
         request.facts.duration = end - one_pass.clock.start
@@ -80,8 +82,8 @@ def _rows(one_pass: Pass, index: int, end: float, packets: Counter[int]) -> int:
     if isinstance(signal, Waves):
         return Grid(start=start, fps=signal.fps, limit=signal.limit).rows_before(end)
     if not isinstance(signal, Pictures):
-        stream = one_pass.cue_streams.get(index)
-        return len(one_pass.cues[index]) if stream is None else packets[stream]
+        cues = one_pass.cues[index]
+        return len(cues.cues) if cues.stream is None else packets[cues.stream]
     if signal.sample == "keyframes":
         return packets[_KEYFRAMES]
     step = step_of(one_pass.video) if one_pass.video is not None else 0.0
