@@ -130,7 +130,7 @@ def parse_captions(text: str) -> tuple[list[Cue], int]:
     found, malformed = parse_timed_text(text) if is_timed_text(text) else _parse(text)
     # YouTube's automatic captions scroll: each cue shows the line of the one before again, with
     # times between the words in WebVTT, and as a flash between two cues in SRT as well
-    flashes = any(end - start < FLASH for start, end, _ in found)
+    flashes = any(0 < end - start < FLASH for start, end, _ in found)  # 0: no end was given
     rolling = rolls(text) or flashes or _INLINE_TIME.search(text) is not None
     cues: list[Cue] = []
     shown: list[str] = []  # the lines of the cue before

@@ -114,6 +114,13 @@ def test_times_are_those_of_the_frames(tmp_path):
     assert said == pytest.approx([frames[25], frames[100]], abs=0.02)
 
 
+def test_a_caption_that_is_shown_again_and_one_that_is_never_cleared_are_captions(tmp_path):
+    loaded = [*twice(CLEAR_LOADED, LOAD, LAST_ROW), *spelled("HELLO")]
+    said = {5: loaded, 25: twice(SHOW), 50: loaded, 75: twice(SHOW)}
+    rows, _ = cues_of(film(tmp_path / "a.ts", said))
+    assert [text for _, text in rows] == ["HELLO", "HELLO"]
+
+
 def test_rolling_lines_come_once(tmp_path):
     head = twice(ROLL_UP, RETURN, LAST_ROW)
     said = {25: [*head, *spelled("ONE")], 75: [*head, *spelled("TWO")], 120: twice(CLEAR)}

@@ -297,7 +297,7 @@ def test_a_manifest_may_name_media_in_a_bucket_and_on_the_web(web, s3, clip, tmp
 
 
 def test_one_url_is_a_source_and_is_planned_measured_and_extracted(web, clip, tmp_path, capsys):
-    path = clip("single.mp4", frames=50, sound=2.0)
+    path = clip("one-url.mp4", frames=50, sound=2.0)
     web.files["a%20clip.mp4"] = path.read_bytes()
     url = f"{web.url}/a%20clip.mp4?signature=secret"
     options = ["extract", url, "--store", str(tmp_path / "s.mmf"), "--modality", "rgb"]
