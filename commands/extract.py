@@ -97,10 +97,11 @@ _OWN_COLUMNS = ("path", "start", "end", "captions", "labels", "split", "size", "
 @click.option("--replace", is_flag=True, help="Begin features of another recipe anew.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; nothing is written.")
 def extract(source: str, store: str, **options: Any) -> int:
-    """Extract features of the videos in SOURCE: a folder, a file, or a manifest.
+    """Extract features of the videos in SOURCE: a folder, a file or its URL, or a manifest.
 
     A manifest is a .csv, .jsonl or .parquet with video_id,path and optionally
-    start,end,captions,labels,split,size,sha256 and columns of your own.
+    start,end,captions,labels,split,size,sha256 and columns of your own. Where no --backbone
+    and no --preset says otherwise, the networks are small ones without weights (embedded).
 
     \b
     mmf extract clips --modality rgb --modality audio

@@ -49,8 +49,8 @@ def report_plan(
         found = measure(planned, manifest, requests, job, videos=measured)
         decoding, forward = found.decoder_cpu_seconds / 3600, found.forward_cpu_seconds / 3600
         click.echo(
-            f"measured on {found.measured} videos: {decoding + forward:.2g} CPU-hours (decoding "
-            f"{decoding:.2g}, forward {forward:.2g}), {found.gpu_seconds / 3600:.2g} GPU-hours, "
+            f"measured on {found.measured} videos, {found.rows} rows: "
+            f"{decoding + forward:.2g} CPU-hours (decoding {decoding:.2g}, forward {forward:.2g}), {found.gpu_seconds / 3600:.2g} GPU-hours, "
             f"{found.bytes / 1e12:.2g} TB; {found.limit} limits. About "
             f"{_in_hours(found.seconds)} on this machine, beside the start"
         )

@@ -11,7 +11,12 @@ _MODALITY = click.option(
     "--modality", multiple=True, help="rgb, clip, flow, audio or text; repeatable."
 )
 _NETWORKS = (
-    click.option("--backbone", multiple=True, metavar="MODALITY=NAME[:VARIANT]"),
+    click.option(
+        "--backbone",
+        multiple=True,
+        metavar="MODALITY=NAME[:VARIANT]",
+        help="Which network; all: `mmf list backbones`.",
+    ),
     click.option("--preset", help="The backbones where --backbone names none: `mmf list presets`."),
     click.option(
         "--weights",

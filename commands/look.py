@@ -17,7 +17,8 @@ ALL = ("rgb", "flow", "audio", "text")  # where nothing is asked for
 def look(video: str, out: str, **options: Any) -> None:
     """Draw what each network will really receive of VIDEO, on one axis of seconds.
 
-    No weights are needed. The options are those of `mmf extract`.
+    VIDEO is a file or its URL. No weights are needed but those of a network that computes flow.
+    The options are those of `mmf extract`; without any, its default networks are shown.
 
     \b
     mmf look clip.mp4

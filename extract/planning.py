@@ -2,10 +2,11 @@
 
 Rows, frames and bytes come from a look at every file's header, in the decoder's process. Hours come
 from extracting some videos in earnest into a store that is thrown away: decoding goes with seconds
-of media, a forward pass with rows.
+of media, a forward pass with batches of rows.
 """
 
 import itertools
+import math
 import os
 import tempfile
 from collections import Counter
@@ -44,6 +45,17 @@ class PlannedFeature:
         """Bytes of the stored rows."""
         return self.rows * self.spec.row_bytes
 
+    def times(self, measured: int, *, longer: float) -> float:
+        """How many times the forward passes of so many measured rows these take.
+
+        Every pass is of a full batch, however few its rows. What is heard goes with seconds of
+        media, of which there are `longer` times as many: how many rows it gives is not known.
+        """
+        if self.heard:
+            return longer
+        batch = self.spec.recipe["batch"]
+        return math.ceil(self.rows / batch) / math.ceil(measured / batch)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -64,6 +76,7 @@ class Estimate:
     """What a plan takes, after some of its videos were measured."""
 
     measured: int  # videos
+    rows: int  # of those, of all features
     decoder_cpu_seconds: float
     forward_cpu_seconds: float
     gpu_seconds: float
@@ -174,13 +187,11 @@ def measure(
         )
     spent, on_gpu = result.spent, job.device == "cuda"
     longer = planned.media_seconds / result.media_seconds
-    passes = [(f.rows, spent.forward[f.spec.name], f.heard) for f in planned.features]
-    # what is heard goes with seconds of media: how many rows it gives is not known
-    forward = [
-        (longer if heard else n / one.rows, one) for n, one, heard in passes if one.rows or heard
-    ]
+    found = [(feature, spent.forward[feature.spec.name]) for feature in planned.features]
+    forward = [(f.times(one.rows, longer=longer), one) for f, one in found if one.rows or f.heard]
     return Estimate(
         measured=result.tried,
+        rows=spent.forward_all.rows,
         decoder_cpu_seconds=spent.decoder_cpu_seconds * longer,
         forward_cpu_seconds=sum(times * one.cpu_seconds for times, one in forward),
         gpu_seconds=sum(times * one.seconds for times, one in forward) if on_gpu else 0.0,

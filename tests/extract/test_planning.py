@@ -166,6 +166,14 @@ def test_a_measure_reckons_with_the_whole_and_leaves_nothing_behind(clips, tmp_p
     assert not (tmp_path / "s.mmf").exists()
 
 
+@pytest.mark.parametrize(("measured", "whole", "times"), [(1, 6, 2), (4, 4, 1), (9, 1200, 100)])
+def test_a_pass_costs_the_same_however_few_its_rows(measured, whole, times):
+    spec = FeatureSpec(name="a", modality="a", shape=(1,), dtype="float16", recipe={"batch": 4})
+    assert PlannedFeature(spec=spec, rows=whole).times(measured, longer=7.0) == times
+    heard = PlannedFeature(spec=spec, rows=whole, heard=1)
+    assert heard.times(measured, longer=7.0) == 7.0
+
+
 def test_the_dry_run_says_streams_rows_bytes_and_hours(clips, capsys, tmp_path):
     store = str(tmp_path / "s.mmf")
     options = ("--modality", "rgb", "--sample", "keyframes", "--dry-run")
@@ -174,6 +182,7 @@ def test_the_dry_run_says_streams_rows_bytes_and_hours(clips, capsys, tmp_path):
     assert "streams: pictures in 6, sound in 6, captions in 6\n" in said
     assert "cannot be opened: 1 not_media\n" in said
     assert "rgb: 6 rows of 505 float16 = 5.9 KiB from 6 videos\n" in said
+    assert "measured on 2 videos, 2 rows: " in said
     assert "CPU-hours (decoding" in said
     assert "GPU-hours" in said
     assert "TB; " in said
