@@ -50,9 +50,10 @@ def report_plan(
         decoding, forward = found.decoder_cpu_seconds / 3600, found.forward_cpu_seconds / 3600
         click.echo(
             f"measured on {found.measured} videos, {found.rows} rows: "
-            f"{decoding + forward:.2g} CPU-hours (decoding {decoding:.2g}, forward {forward:.2g}), {found.gpu_seconds / 3600:.2g} GPU-hours, "
-            f"{found.bytes / 1e12:.2g} TB; {found.limit} limits. About "
-            f"{_in_hours(found.seconds)} on this machine, beside the start"
+            f"{decoding + forward:.2g} CPU-hours (decoding {decoding:.2g}, forward {forward:.2g}), "
+            f"{found.gpu_seconds / 3600:.2g} GPU-hours, {found.bytes / 1e12:.2g} TB; "
+            f"{found.limit} limits. "
+            f"About {_in_hours(found.seconds)} on this machine, beside the start"
         )
     click.echo("Nothing was done.")
 
