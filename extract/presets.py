@@ -3,7 +3,11 @@
 ``youtube8m`` wants matrices of the user's in the working folder: ``yt8m_pca`` (what yt8m_pca.tgz
 holds: mean.npy, eigenvals.npy, eigenvecs.npy) and ``vggish_pca_params.npz``. A row a second of
 either stream, at most 300, as codes of 8 bits; ``mmf export youtube8m`` then writes them unchanged.
-Where the last sound ends early it is filled up with silence.
+Where the last sound ends early it is filled up with silence. MediaPipe's graph for the same data
+set differs in the last second alone: it fills the log-mel, not the sound, with zeros, and lets the
+last frame stand for a second that comes less than half of one after it. The resize, the front end,
+the whitening and the codes are tested on published vectors and formulas; that the two networks give
+Google's numbers is not, since their weights were not to be had.
 
 ``mixer`` has the frames and the clips of which its authors tried either, and the ids of tokens, so
 that BERT's embeddings can be trained. ``adamml`` has the networks that recognise; its policy looks

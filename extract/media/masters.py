@@ -2,19 +2,25 @@
 
 Interlaced frames lose one field and get its lines anew by FFmpeg's `estdif`, which looks at this
 frame only: a row is the same whatever else is decoded. High dynamic range (PQ or HLG, SMPTE ST 2084
-and ITU-R BT.2100) is brought to BT.709 by the curve of ITU-R BT.2390-8, section 5.4.1, from a
-mastering display of 1,000 cd/m² to a white of 203 cd/m² (BT.2408); FFmpeg's own filter for it is
-not in PyAV's build. Only frames that are kept come here.
+and ITU-R BT.2100) is brought to BT.709 by the curve of ITU-R BT.2390-8, section 5.4.1, from the
+peak of the mastering display that a PQ frame's metadata name (SMPTE ST 2086), or 1,000 cd/m² where
+they name none, to a white of 203 cd/m² (BT.2408); FFmpeg's own filter for it is not in PyAV's
+build. Only frames that are kept come here.
 """
 
 import functools
+import struct
+from collections.abc import Iterable
+from typing import cast
 
 import numpy as np
 from av.filter import Graph
+from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 
 PQ, HLG = 16, 18  # transfer characteristics, ITU-T H.273
-PEAK, WHITE = 1000.0, 203.0  # cd/m²
+PEAK, WHITE, BRIGHTEST = 1000.0, 203.0, 10000.0  # cd/m²; the last is where PQ ends
 # linear BT.2020 → BT.709 (BT.2087)
 _TO_709 = np.array(
     [
@@ -28,7 +34,7 @@ _LUMINANCE = np.array([0.2627, 0.6780, 0.0593], np.float32)  # of linear BT.2020
 # of ST 2084
 _M1, _M2 = 2610 / 16384, 2523 / 4096 * 128
 _C1, _C2, _C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
-_POINTS = np.linspace(0, 1, 4096) ** 4 * 10000.0  # cd/m² at which the curve is tabulated
+_POINTS = np.linspace(0, 1, 4096) ** 4 * BRIGHTEST  # cd/m² at which the curve is tabulated
 
 
 def progressive(frame: VideoFrame) -> VideoFrame:
@@ -61,7 +67,8 @@ def tone_mapped(frame: VideoFrame) -> np.ndarray:
     if frame.color_trc == HLG:  # its system gamma, 1.2 at 1,000 cd/m²
         light *= PEAK * (light @ _LUMINANCE)[..., None] ** np.float32(0.2)
     brightest = light.max(axis=2)
-    light *= np.interp(brightest, _POINTS, _gain()).astype(np.float32)[..., None]
+    gain = np.interp(brightest, _POINTS, _gain(_peak(frame)))
+    light *= gain.astype(np.float32)[..., None]
     shown = np.clip(light @ _TO_709.T / np.float32(WHITE), 0, 1) ** np.float32(1 / 2.4)
     return np.rint(shown * 255).astype(np.uint8)
 
@@ -77,10 +84,21 @@ def _light(transfer: int) -> np.ndarray:
     return scene.astype(np.float32)
 
 
-@functools.lru_cache(maxsize=1)
-def _gain() -> np.ndarray:
+def _peak(frame: VideoFrame) -> float:
+    """cd/m² of the mastering display's white, as the metadata have it."""
+    for data in cast(Iterable[SideData], frame.side_data):
+        if data.type == SideDataType.MASTERING_DISPLAY_METADATA and frame.color_trc == PQ:
+            # primaries and white as eight fractions, least and largest light, which of them count
+            *_, part, whole, _, has_light = struct.unpack("=22i", bytes(data)[:88])
+            if has_light and whole > 0 and WHITE < part / whole <= BRIGHTEST:
+                return part / whole
+    return PEAK
+
+
+@functools.lru_cache(maxsize=8)
+def _gain(peak: float) -> np.ndarray:
     """What light of the brightest channel is multiplied by, at each of _POINTS."""
-    return mapped(_POINTS) / np.maximum(_POINTS, 1e-9)
+    return mapped(_POINTS, peak) / np.maximum(_POINTS, 1e-9)
 
 
 def pq_to_light(signal: np.ndarray) -> np.ndarray:
@@ -95,10 +113,10 @@ def light_to_pq(light: np.ndarray) -> np.ndarray:
     return ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
 
 
-def mapped(light: np.ndarray) -> np.ndarray:
-    """cd/m² of the mastering display → cd/m² of a display of WHITE: a line, then a spline."""
-    peak, white = light_to_pq(np.array([PEAK, WHITE]))
-    value, top = np.minimum(light_to_pq(light) / peak, 1), white / peak
+def mapped(light: np.ndarray, peak: float = PEAK) -> np.ndarray:
+    """cd/m² of a mastering display of `peak` → of a display of WHITE: a line, then a spline."""
+    largest, white = light_to_pq(np.array([peak, WHITE]))
+    value, top = np.minimum(light_to_pq(light) / largest, 1), white / largest
     knee = 1.5 * top - 0.5
     t = np.maximum(value - knee, 0) / (1 - knee)
     spline = (
@@ -106,4 +124,4 @@ def mapped(light: np.ndarray) -> np.ndarray:
         + (t**3 - 2 * t**2 + t) * (1 - knee)
         + (3 * t**2 - 2 * t**3) * top
     )
-    return pq_to_light(np.where(value < knee, value, spline) * peak)
+    return pq_to_light(np.where(value < knee, value, spline) * largest)

@@ -144,20 +144,23 @@ def hlg_of_display(nits: float) -> float:
     return 0.17883277 * math.log(12 * scene - 0.28466892) + 0.55991073
 
 
-def shown(nits: float) -> float:
+def shown(nits: float, peak: float = 1000) -> float:
     """The grey level 0…255 that BT.2390's curve gives for a white of 203 cd/m²."""
-    top, knee = pq(203) / pq(1000), 1.5 * pq(203) / pq(1000) - 0.5
-    e = min(pq(nits) / pq(1000), 1.0)
+    top, knee = pq(203) / pq(peak), 1.5 * pq(203) / pq(peak) - 0.5
+    e = min(pq(nits) / pq(peak), 1.0)
     if e >= knee:
         t = (e - knee) / (1 - knee)
         hermite = np.array([[2, -3, 0, 1], [1, -2, 1, 0], [-2, 3, 0, 0]]) @ [t**3, t**2, t, 1]
         e = hermite @ [knee, 1 - knee, top]
-    light = float(pq_to_light(np.array(e * pq(1000))))
+    light = float(pq_to_light(np.array(e * pq(peak))))
     return 255 * min(light / 203, 1.0) ** (1 / 2.4)
 
 
-def hdr_clip(path, codes: list[int], transfer: int):
-    """One 10-bit frame in BT.2020, limited range: columns of grey with these luma codes."""
+def hdr_clip(path, codes: list[int], transfer: int, mastered: int | None = None):
+    """One 10-bit frame in BT.2020, limited range: columns of grey with these luma codes.
+
+    `mastered` is the peak in cd/m² that its metadata name.
+    """
     luma = np.repeat(np.array(codes, np.uint16), SIZE // len(codes))[None].repeat(SIZE, axis=0)
     chroma = np.full((SIZE // 2, SIZE), CHROMA, np.uint16)  # both planes
     frame = av.VideoFrame(SIZE, SIZE, "yuv420p10le")
@@ -168,7 +171,11 @@ def hdr_clip(path, codes: list[int], transfer: int):
         line[:, : values.shape[1]] = values
         plane.update(line.tobytes())
     with av.open(str(path), "w") as container:
-        options = {"x265-params": "log-level=none:qp=1:bframes=0"}
+        settings = "log-level=none:qp=1:bframes=0"
+        if mastered is not None:
+            colours = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)"
+            settings += f":master-display={colours}L({mastered * 10000},50)"
+        options = {"x265-params": settings}
         stream = container.add_stream("libx265", rate=25, options=options)
         context = stream.codec_context
         context.color_primaries, context.color_trc, context.colorspace = 9, transfer, 9
@@ -199,6 +206,19 @@ def test_high_dynamic_range_is_brought_to_sdr(tmp_path, transfer, code):
         raw[32, middles].mean(axis=1), [255 * code(nits) for nits in NITS], atol=3
     )
     np.testing.assert_array_equal(fast, made)
+
+
+@pytest.mark.parametrize(("mastered", "peak"), [(4000, 4000), (600, 600), (100, 1000), (0, 1000)])
+def test_the_peak_is_that_of_the_mastering_display_where_it_can_be(tmp_path, mastered, peak):
+    nits = [0.0, 10.0, 100.0, 203.0, 400.0, 600.0, 1000.0, 4000.0]
+    codes = [round(64 + 876 * pq(light)) for light in nits]
+    path = hdr_clip(tmp_path / "hdr.mp4", codes, 16, mastered)
+    ((made,),) = rows(path, Frames(resize=SIZE, crop=SIZE))
+    expected = [shown(light, peak) for light in nits]
+    middles = [SIZE // 8 * i + 4 for i in range(8)]
+    np.testing.assert_allclose(made[32, middles].mean(axis=1), expected, atol=2.5)
+    others = [shown(light, other) for other in (600, 1000, 4000) if other != peak for light in nits]
+    assert np.abs(np.reshape(others, (-1, 8)) - expected).max(axis=1).min() > 5
 
 
 def test_the_curve_is_a_line_below_its_knee_and_ends_at_white():
