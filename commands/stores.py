@@ -22,7 +22,7 @@ def status(store: str, failures: bool, as_json: bool) -> None:
     mmf status features.mmf --failures
     """
     from mmf.store import FeatureStore
-    from mmf.store.status import describe
+    from mmf.store.overview import describe
 
     opened = FeatureStore(store)
     found = describe(opened)

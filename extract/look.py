@@ -17,7 +17,7 @@ from jaxtyping import Float32, Shaped
 
 from mmf import MmfError
 from mmf.extract.backbones import Backbone, backbone_class
-from mmf.extract.backbones.flow_source import FlowBackbone
+from mmf.extract.backbones.flow_backbone import FlowBackbone
 from mmf.extract.backbones.logmel import log_mel
 from mmf.extract.decoder.events import Ended, Failed, Restarted, Sample
 from mmf.extract.decoder.parent import Decoder

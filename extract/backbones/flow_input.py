@@ -24,7 +24,7 @@ from torch import nn
 from mmf import MmfError, unknown
 from mmf.extract.backbones import BACKBONES
 from mmf.extract.backbones.contract import Backbone, Setup
-from mmf.extract.backbones.flow_source import OPTIONS, FlowBackbone
+from mmf.extract.backbones.flow_backbone import OPTIONS, FlowBackbone
 from mmf.extract.flow.encoding import WAYS, encode
 from mmf.extract.signals import Clips, FramePairs, Frames, Signal
 

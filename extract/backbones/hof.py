@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from mmf.extract.backbones.contract import Setup
-from mmf.extract.backbones.flow_source import FlowBackbone
+from mmf.extract.backbones.flow_backbone import FlowBackbone
 from mmf.extract.signals import FramePairs, Signal
 
 SIDE = 112

@@ -12,7 +12,7 @@ from jaxtyping import Float32, UInt8
 
 from mmf import MmfError
 from mmf.extract.backbones.contract import Setup
-from mmf.extract.backbones.flow_source import OPTIONS, FlowBackbone
+from mmf.extract.backbones.flow_backbone import OPTIONS, FlowBackbone
 from mmf.extract.signals import FramePairs, Signal
 
 

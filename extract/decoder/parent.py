@@ -1,4 +1,4 @@
-"""Decoding in a process of its own, ahead of whoever uses the rows.
+"""The decoder as its user sees it: files are submitted, what becomes of them is told.
 
 A file that crashes, hangs or swells the process costs that file and no other: the process is ended
 and another goes on.

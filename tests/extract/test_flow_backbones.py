@@ -10,8 +10,8 @@ import torch
 from mmf import MmfError, UnknownName
 from mmf.extract.backbones import BACKBONES, backbone, backbone_class
 from mmf.extract.backbones.contract import Backbone, Setup
+from mmf.extract.backbones.flow_backbone import OPTIONS
 from mmf.extract.backbones.flow_input import FlowInput
-from mmf.extract.backbones.flow_source import OPTIONS
 from mmf.extract.flow.encoding import encode
 from mmf.extract.flow.farneback import farneback
 from mmf.extract.flow.gmflow_network import PUBLISHED, GMFlowNetwork

@@ -14,9 +14,9 @@ from mmf.store.compact import compact
 from mmf.store.delete import delete
 from mmf.store.files import open_files
 from mmf.store.gc import collect
+from mmf.store.overview import describe
 from mmf.store.repair import repair
 from mmf.store.snapshot import forget
-from mmf.store.status import describe
 from mmf.store.verify import verify
 
 pytest.importorskip("obstore", reason="obstore is not installed: no store in a bucket")
