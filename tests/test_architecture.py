@@ -62,6 +62,22 @@ def test_every_folder_with_code_is_packaged_and_the_root_holds_two_modules():
     assert all((ROOT / f / "__init__.py").exists() for f in folders)
 
 
+def test_contributing_shows_every_room_and_files_that_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.partition("<!-- rooms -->")[2].partition("<!-- /rooms -->")[0]
+    rooms = re.findall(r"^\| `([^`]+)`", table, flags=re.M)
+    folders = {p.parent.relative_to(ROOT).as_posix() for p in modules()}
+    assert sorted(rooms) == sorted(folders - {"."})
+    named = re.findall(r"`([\w/]+\.py)`", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_file_says_its_idea_in_its_first_line():
+    said = {p: ast.get_docstring(ast.parse(p.read_text(encoding="utf-8"))) for p in modules()}
+    first = {path: (text or "").partition("\n")[0] for path, text in said.items()}
+    assert [path for path, line in first.items() if not line.endswith(".")] == []
+
+
 @pytest.mark.parametrize("package", ["mmf", "mmf.store", "mmf.extract", "mmf.fuse", "mmf.cli"])
 def test_importing_a_package_loads_no_heavy_library(package):
     code = f"import sys, {package}; print(*(set(sys.modules) & {HEAVY!r}))"
