@@ -135,6 +135,8 @@ def extract(source: str, store: str, **options: Any) -> int:
         result = run_job(manifest, FeatureStore.create(store), requests, job, progress)
     _keep_manifest(FeatureStore(store), manifest)
     report_job(result, store)
+    if options["retry"] and not result.todo:
+        click.echo("none of these videos has failed, so there was nothing to try again")
     return result.exit_code
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,6 +233,28 @@ def test_what_cannot_be_used_is_a_row_and_the_job_goes_on(clips, tmp_path):
     assert "empty.mp4: empty in open of rgb, text" in shown
     again = mmf("extract", "--modality", "rgb", cwd=folder)
     assert "0 videos tried" in again.stdout
+
+
+def test_retry_takes_the_failed_alone_and_says_where_there_are_none(
+    clips, tmp_path, monkeypatch, capsys
+):
+    for clip in sorted((clips / "red-low").glob("*.mp4"))[:2]:
+        shutil.copy(clip, tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def said(*more: str) -> str:
+        cli.cli.main(["extract", "--modality", "audio", *more], standalone_mode=False)
+        return capsys.readouterr().out
+
+    assert "2 videos tried" in said()
+    assert "nothing to try again" in said("--retry", "failed")
+    Path("empty.mp4").touch()
+    shutil.copy(clip.name, "fresh.mp4")
+    assert "2 videos tried" in said()
+    shutil.copy(clip.name, "newer.mp4")
+    again = said("--retry", "failed")
+    assert "audio: 5 videos = 3 done + 1 failed + 0 skipped + 1 left" in again
+    assert "1 videos tried" in again
 
 
 def test_a_kill_in_the_middle_loses_nothing_and_doubles_nothing(clips, tmp_path):
