@@ -260,7 +260,7 @@ class Lane:
 
     def _forward_all(self) -> None:
         for batch in self._batches:
-            batch.forward()
+            batch.finish()
         self._finish_complete()
 
     def _commit_if_due(self) -> None:

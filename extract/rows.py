@@ -5,6 +5,8 @@ whatever was there before, and no row depends on it.
 """
 
 import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,38 +26,70 @@ class Rows:
     finite: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """A batch on its way."""
+
+    rows: list[Rows]
+    payloads: np.ndarray
+    wait: Callable[[], np.ndarray]
+
+
 class RowBatch:
-    """Rows of any videos that wait for one forward of one feature."""
+    """Rows of any videos that wait for one forward of one feature.
+
+    A GPU computes one batch while the next is gathered in memory of its own.
+    """
 
     def __init__(self, backbone: Backbone):
         self._backbone = backbone
-        self._payloads = backbone.empty_batch()
+        self._free = [backbone.empty_batch() for _ in range(backbone.in_flight)]
         self._rows: list[Rows] = []
+        self._begun: deque[_Begun] = deque()
         self.spent = Forward()
 
     def add(self, rows: Rows, payload: np.ndarray | str) -> bool:
-        """Copy one payload in; True when a forward was made."""
-        self._payloads[len(self._rows)] = payload
+        """Copy one payload in; True when rows may have come of it."""
+        self._free[-1][len(self._rows)] = payload
         self._rows.append(rows)
-        return len(self._rows) == self._backbone.batch and self.forward()
+        return len(self._rows) == self._backbone.batch and self._forward()
 
-    def forward(self) -> bool:
-        """Compute what is there and hand every row to its video; False if nothing was there."""
-        if not self._rows:
-            return False
+    def finish(self) -> None:
+        """Compute what is there, and hand every row to its video."""
+        if self._rows:
+            self._forward()
+        while self._begun:
+            self._collect()
+
+    def _forward(self) -> bool:
         began, cpu = time.perf_counter(), time.thread_time()
-        values = self._backbone.rows(self._payloads)
+        payloads = self._free.pop()
+        wait = self._backbone.begin(payloads)
+        self._begun.append(_Begun(rows=self._rows, payloads=payloads, wait=wait))
+        self._rows = []
+        self._spend(0, began, cpu)
+        while len(self._begun) >= self._backbone.in_flight:
+            self._collect()
+        return True
+
+    def _collect(self) -> None:
+        """Hand the rows of the batch begun first to their videos."""
+        began, cpu = time.perf_counter(), time.thread_time()
+        first = self._begun.popleft()
+        values = first.wait()
+        self._free.append(first.payloads)
+        self._spend(len(first.rows), began, cpu)
+        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        for rows, value, good in zip(first.rows, values, finite, strict=False):
+            rows.values.append(value)
+            rows.finite &= bool(good)
+
+    def _spend(self, rows: int, began: float, cpu: float) -> None:
         self.spent += Forward(
-            rows=len(self._rows),
+            rows=rows,
             seconds=time.perf_counter() - began,
             cpu_seconds=time.thread_time() - cpu,
         )
-        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-        for rows, value, good in zip(self._rows, values, finite, strict=False):
-            rows.values.append(value)
-            rows.finite &= bool(good)
-        self._rows.clear()
-        return True
 
 
 class Unstorable(MmfError):

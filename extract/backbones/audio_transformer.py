@@ -45,7 +45,7 @@ class SpeechTransformer(AudioTransformer):
 
     def prepare(self, payloads: Float32[np.ndarray, "B samples"]) -> Float32[Tensor, "B samples"]:
         """Waves → with mean 0 and variance 1 in each window."""
-        waves = torch.from_numpy(payloads).to(self.device)
+        waves = self.on_device(payloads)
         centred = waves - waves.mean(dim=1, keepdim=True)
         return centred / torch.sqrt(centred.square().mean(dim=1, keepdim=True) + _QUIET)
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor
 
@@ -26,7 +25,7 @@ class ClipNetwork(NetworkBackbone):
 
     def prepare(self, payloads: UInt8[np.ndarray, "B T h w 3"]) -> Float32[Tensor, "B 3 T h w"]:
         """Clips (B, T, h, w, 3) → normalised, on the device."""
-        clips = normalised(torch.from_numpy(payloads).to(self.device), *self.scale)
+        clips = normalised(self.on_device(payloads), *self.scale)
         return clips.transpose(1, 2).contiguous()
 
     def finish(self, made: Float[Tensor, "B D ..."]) -> Shaped[Tensor, "B ..."]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
@@ -54,7 +53,7 @@ class VideoTransformer(TransformerBackbone):
 
     def prepare(self, payloads: UInt8[np.ndarray, "B T h w 3"]) -> Float32[Tensor, "B T 3 h w"]:
         """Clips (B, T, h, w, 3) → normalised frames."""
-        return normalised(torch.from_numpy(payloads).to(self.device), *self.known_as.scale)
+        return normalised(self.on_device(payloads), *self.known_as.scale)
 
     def wanted(self, network: Any, given: Tensor) -> Tensor:
         """What the classifier sees."""

@@ -5,7 +5,7 @@ same bits whatever stands beside it in its batch.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -86,6 +86,7 @@ class Backbone(ABC):
         self.code_path: str | None = None  # of a backbone that is not mmf's own
         self.details: dict[str, Any] = {}  # what else makes the rows; JSON, part of the recipe
         self.dtype: str | None = None  # the only type in which the rows can be stored
+        self.in_flight = 1  # batches begun before the rows of the first of them are asked for
         self.transcriber: Any = None  # hears the sound of files without captions, where asked for
 
     @classmethod
@@ -109,6 +110,16 @@ class Backbone(ABC):
     @abstractmethod
     def rows(self, payloads: Shaped[np.ndarray, "B ..."]) -> Float32[np.ndarray, "B ..."]:
         """Payloads (B, *signal.row_shape) of exactly `batch` rows → rows (B, *row_shape)."""
+
+    def begin(
+        self, payloads: Shaped[np.ndarray, "B ..."]
+    ) -> Callable[[], Float32[np.ndarray, "B ..."]]:
+        """Begin with a batch; what comes back waits for its rows.
+
+        Until then `payloads` stays as it is. A GPU computes meanwhile.
+        """
+        rows = self.rows(payloads)
+        return lambda: rows
 
     def flops_per_row(self) -> float | None:
         """Floating point operations of one row (a multiply-add is two); None for a formula."""

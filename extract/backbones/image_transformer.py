@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
@@ -99,7 +98,7 @@ class ImageTransformer(TransformerBackbone):
 
     def prepare(self, payloads: UInt8[np.ndarray, "B h w 3"]) -> Float32[Tensor, "B 3 h w"]:
         """Frames (B, h, w, 3) → normalised images."""
-        return normalised(torch.from_numpy(payloads).to(self.device), *self.known_as.scale)
+        return normalised(self.on_device(payloads), *self.known_as.scale)
 
     def wanted(self, network: Any, given: Tensor) -> Tensor:
         """The embedding, or the map of patch tokens."""

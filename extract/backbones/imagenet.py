@@ -68,7 +68,7 @@ class Imagenet(ImageNetwork):
 
     def prepare(self, payloads: UInt8[np.ndarray, "B h w 3"]) -> Float32[Tensor, "B 3 h w"]:
         """Frames (B, h, w, 3) → normalised images."""
-        return normalised(torch.from_numpy(payloads).to(self.device), *self.scale)
+        return normalised(self.on_device(payloads), *self.scale)
 
 
 class InceptionV3(Imagenet):

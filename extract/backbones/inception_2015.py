@@ -49,5 +49,5 @@ class InceptionOf2015(WhitenedBackbone):
 
     def prepare(self, payloads: UInt8[np.ndarray, "B h w 3"]) -> Float32[Tensor, "B 3 h w"]:
         """Frames (B, 299, 299, 3) → images in -1…1."""
-        images = torch.from_numpy(payloads).to(self.torch_device).permute(0, 3, 1, 2)
+        images = self.on_device(payloads).permute(0, 3, 1, 2)
         return (images.float() - 128) / 128

@@ -52,6 +52,7 @@ class NetworkBackbone(Backbone):
         self.torch_device = torch.device(setup.device)
         self.device = str(self.torch_device)
         self.batch = setup.batch or self.batches[self.torch_device.type]
+        self.in_flight = 2 if self.torch_device.type == "cuda" else 1
         self.precision = setup.precision
         self.weights, self.weights_path = loaded.identity, loaded.path
         self.trunk = trunk.eval().to(self.torch_device, TYPES[setup.precision])
@@ -66,9 +67,26 @@ class NetworkBackbone(Backbone):
         """What the trunk made, float32 → rows."""
         return made
 
-    @torch.inference_mode()
+    def on_device(self, payloads: Shaped[np.ndarray, "B ..."]) -> Shaped[Tensor, "B ..."]:
+        """Payloads as a tensor on the device; from pinned memory they travel meanwhile."""
+        return torch.from_numpy(payloads).to(self.torch_device, non_blocking=True)
+
+    def empty_batch(self) -> Shaped[np.ndarray, "B ..."]:
+        """A batch of payloads to write into; for a GPU in pinned memory."""
+        batch = super().empty_batch()
+        if self.torch_device.type != "cuda" or batch.dtype == object:
+            return batch
+        return torch.from_numpy(batch).pin_memory().numpy()
+
     def rows(self, payloads: Shaped[np.ndarray, "B ..."]) -> Float32[np.ndarray, "B ..."]:
         """Payloads (B, *signal.row_shape) → rows (B, *row_shape)."""
+        return self.begin(payloads)()
+
+    @torch.inference_mode()
+    def begin(
+        self, payloads: Shaped[np.ndarray, "B ..."]
+    ) -> Callable[[], Float32[np.ndarray, "B ..."]]:
+        """Begin with a batch; what comes back waits for its rows (B, *row_shape)."""
         given = self._cast(self.prepare(payloads))
         if given.dim() == 4:
             given = given.contiguous(memory_format=self.memory_format)
@@ -82,7 +100,7 @@ class NetworkBackbone(Backbone):
                 f"a batch of {self.batch} of {self.name!r} does not fit into the memory of "
                 f"{self.device}. Ask for a smaller one (--batch-size); it is part of the recipe."
             ) from error
-        return self.finish(made).contiguous().cpu().numpy()
+        return _coming(self.finish(made).contiguous())
 
     def _forward(self, given: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "B ..."]:
         if not (self.fuses and self.torch_device.type == "cpu"):
@@ -142,3 +160,19 @@ class NetworkBackbone(Backbone):
             fuses = onednn_convolves(TYPES[self.precision])
             versions["convolutions"] = "fused by oneDNN" if fuses else "torch"
         return versions
+
+
+def _coming(rows: Float[Tensor, "B ..."]) -> Callable[[], Float32[np.ndarray, "B ..."]]:
+    """The rows, once the device has made them and they have come to memory."""
+    if not rows.is_cuda:
+        return rows.numpy
+    here = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+    here.copy_(rows, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+
+    def wait() -> Float32[np.ndarray, "B ..."]:
+        arrived.synchronize()
+        return here.numpy()
+
+    return wait

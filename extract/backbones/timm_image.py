@@ -70,7 +70,7 @@ class Timm(NetworkBackbone):
 
     def prepare(self, payloads: UInt8[np.ndarray, "B h w 3"]) -> Float32[Tensor, "B 3 h w"]:
         """Frames (B, h, w, 3) → normalised images."""
-        return normalised(torch.from_numpy(payloads).to(self.device), *self._scale)
+        return normalised(self.on_device(payloads), *self._scale)
 
     def _wanted(self, network: Any, pixels: Tensor) -> Tensor:
         if self._pool == "own":
