@@ -1,4 +1,4 @@
-"""Rows on their way through batches, of which a GPU has one under way while the next is gathered."""
+"""Rows on their way through batches; a GPU has one under way while the next is gathered."""
 
 import numpy as np
 import pytest
