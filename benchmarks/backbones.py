@@ -28,6 +28,7 @@ DEFAULT = [
     "rgb:mobilenet_v2",
     "rgb:inception_v3",
     "rgb:inception_2015",
+    "rgb:timm:resnet50",
     "audio:vggish",
     "audio:ast",
     "clip:r3d_18",

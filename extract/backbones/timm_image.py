@@ -29,6 +29,7 @@ class Timm(NetworkBackbone):
     """Embedding of a frame by any network of timm."""
 
     modality: ClassVar[str] = "rgb"
+    fuses: ClassVar[bool] = True
     default_signal: ClassVar[Signal] = Frames()
     variants: ClassVar[tuple[str, ...]] = ("resnet18", "vit_tiny_patch16_224")
     any_variant: ClassVar[str] = "NAME[.TAG]"
