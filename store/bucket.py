@@ -1,52 +1,28 @@
-"""The objects below a URL: plain requests, tried again while that may help.
+"""The objects below a URL, by plain requests.
 
 Whatever a network does to a request can be done to its answer: a put whose answer is lost shows as
 "there already" when it is tried again. So `create` and `replace` only say that the object is not
 as it was wanted; who calls them looks at what is there.
 """
 
-import errno
 import json
-import logging
 import os
-import random
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    PermissionDeniedError,
-    PreconditionError,
-    UnauthenticatedError,
-)
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import from_url
 
 from mmf import MmfError
-
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
+from mmf.store.patience import asked, denied, is_denied, said
 
 IN_FLIGHT = 32
-RETRY_SECONDS = 120.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 _SCHEMES = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss")
-# not those that say: too late, in conflict, too many
-_HOPELESS = re.compile(r"status code: (4(?!08|09|29)\d\d|501)")
-_NO_CREDENTIALS = re.compile(r"169\.254\.|[Cc]redential|AccessKey|Signature")
-
-
-class Unreachable(MmfError, ConnectionError):
-    """Object storage does not do what is asked of it."""
-
-    exit_code = 74
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +51,7 @@ class Bucket:
             answer = obstore.get(self._store, key)
             return _object(answer.meta), bytes(answer.bytes())
 
-        return self._asked(f"get {key}", ask)
+        return asked(self.url, f"get {key}", ask)
 
     def get_range(self, key: str, offset: int, size: int) -> memoryview:
         """Bytes of an object; FileNotFoundError where it is not there."""
@@ -88,7 +64,7 @@ class Bucket:
                 )
             return found
 
-        return self._asked(f"get {key}", ask)
+        return asked(self.url, f"get {key}", ask)
 
     def put(self, key: str, data: bytes) -> Object:
         """Put an object, whatever is there."""
@@ -120,14 +96,14 @@ class Bucket:
                 version=answer["version"],
             )
 
-        return self._asked(f"put {key}", ask)
+        return asked(self.url, f"put {key}", ask)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; nothing happens where there is none."""
 
         def delete_one(key: str) -> None:
             try:
-                self._asked(f"delete {key}", lambda: obstore.delete(self._store, key))
+                asked(self.url, f"delete {key}", lambda: obstore.delete(self._store, key))
             except FileNotFoundError:
                 return
 
@@ -135,7 +111,7 @@ class Bucket:
 
     def copy(self, key: str, target: str) -> None:
         """Copy an object within the bucket."""
-        self._asked(f"copy {key}", lambda: obstore.copy(self._store, key, target))
+        asked(self.url, f"copy {key}", lambda: obstore.copy(self._store, key, target))
 
     def below(self, prefix: str) -> list[Object]:
         """Every object below a prefix, by key."""
@@ -144,7 +120,7 @@ class Bucket:
             parts = obstore.list(self._store, prefix or None)
             return sorted((_object(o) for part in parts for o in part), key=lambda o: o.key)
 
-        return self._asked(f"list {prefix}", ask)
+        return asked(self.url, f"list {prefix}", ask)
 
     def folder(self, prefix: str) -> tuple[list[Object], list[str]]:
         """The objects right in a folder, and the names of the folders in it."""
@@ -154,11 +130,11 @@ class Bucket:
             folders = [p.rstrip("/").rpartition("/")[2] for p in found["common_prefixes"]]
             return [_object(o) for o in found["objects"]], folders
 
-        return self._asked(f"list {prefix}", ask)
+        return asked(self.url, f"list {prefix}", ask)
 
     def head(self, key: str) -> Object:
         """What there is to say of an object; FileNotFoundError where it is not there."""
-        return self._asked(f"head {key}", lambda: _object(obstore.head(self._store, key)))
+        return asked(self.url, f"head {key}", lambda: _object(obstore.head(self._store, key)))
 
     def same(self, key: str, data: bytes) -> bool:
         """Whether an object holds exactly these bytes; reads no more of it than it takes."""
@@ -169,42 +145,6 @@ class Bucket:
             )
         except FileNotFoundError:
             return False
-
-    def _asked(self, what: str, ask: Callable[[], T]) -> T:
-        """The answer; asks again, ever more slowly, while the storage may come round."""
-        end, pause, said = time.monotonic() + RETRY_SECONDS, _FIRST_PAUSE, False
-        while True:
-            try:
-                return ask()
-            except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error):
-                    raise self._told(what, error) from None
-                raise
-            except (AlreadyExistsError, PreconditionError):
-                raise
-            except (BaseError, OSError) as error:
-                late = time.monotonic() + pause > end
-                if late or _is_hopeless(error):
-                    raise self._told(what, error) from error
-                if pause > 1 and not said:
-                    said = True
-                    logger.warning("%s: trying again to %s: %s", self.url, what, _said(error))
-            time.sleep(pause * random.uniform(0.5, 1))
-            pause = min(2 * pause, _LONGEST_PAUSE)
-
-    def _told(self, what: str, error: Exception) -> Unreachable:
-        """One sentence for a user."""
-        text, what = str(error), what.strip()
-        if "NoSuchBucket" in text:
-            return Unreachable(
-                f"there is no bucket at {self.url!r}. Make it, or name another with --store."
-            )
-        if _is_denied(error):
-            return _denied(self.url, what, error)
-        return Unreachable(
-            f"{self.url!r} could not {what}: {_said(error)} What was committed is safe; run "
-            "the same command again when the storage can be reached."
-        )
 
 
 def _open(url: str) -> Any:
@@ -225,24 +165,9 @@ def _open(url: str) -> Any:
         # retries are ours: obstore has none for a put that must not double, nor for its answer
         return from_url(url, client_options=options, retry_config={"max_retries": 0})
     except (BaseError, ValueError) as error:
-        if _is_denied(error):
-            raise _denied(url, "open it", error) from error
-        raise MmfError(f"store {url!r} cannot be opened: {_said(error)}") from error
-
-
-def _is_denied(error: Exception) -> bool:
-    kinds = (PermissionDeniedError, UnauthenticatedError)
-    return isinstance(error, kinds) or bool(_NO_CREDENTIALS.search(str(error)))
-
-
-def _denied(url: str, what: str, error: Exception) -> Unreachable:
-    told = Unreachable(
-        f"{url!r} does not let us {what}: the credentials are missing, or not allowed to. Set "
-        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for S3; AWS_REGION and AWS_ENDPOINT_URL "
-        f"where they are needed), or those of your cloud. It said: {_said(error)}"
-    )
-    told.errno = errno.EACCES
-    return told
+        if is_denied(error):
+            raise denied(url, "open it", error) from error
+        raise MmfError(f"store {url!r} cannot be opened: {said(error)}") from error
 
 
 def _object(meta: Any) -> Object:
@@ -261,19 +186,3 @@ def _growing(total: int) -> Iterator[tuple[int, int]]:
     while at < total:
         yield at, min(size, total - at)
         at, size = at + size, 8 << 20
-
-
-def _is_hopeless(error: Exception) -> bool:
-    if _is_denied(error):
-        return True
-    text = str(error)
-    if "RequestTimeout" in text:
-        return False
-    return bool(_HOPELESS.search(text))
-
-
-def _said(error: Exception) -> str:
-    """The first line of what an error says, without what was asked."""
-    line = re.sub(r"\s+", " ", str(error).partition("\nDebug source")[0]).strip()
-    line = re.sub(r".* - (Server returned .*?status code: )?", "", line, count=1)
-    return line[:300].rstrip(".") + "."

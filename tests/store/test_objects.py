@@ -15,6 +15,7 @@ from mmf.store.delete import delete
 from mmf.store.files import open_files
 from mmf.store.gc import collect
 from mmf.store.overview import describe
+from mmf.store.patience import Unreachable
 from mmf.store.repair import repair
 from mmf.store.snapshot import forget
 from mmf.store.verify import verify
@@ -23,7 +24,8 @@ pytest.importorskip("obstore", reason="obstore is not installed: no store in a b
 
 from mmf.store import bucket as bucket_module
 from mmf.store import cache as cache_module
-from mmf.store.bucket import Bucket, Unreachable
+from mmf.store import patience
+from mmf.store.bucket import Bucket
 
 F = FeatureSpec(name="f", modality="rgb", shape=(16,), dtype="uint8")
 G = FeatureSpec(name="g", modality="audio", shape=(3,), dtype="float32")
@@ -33,7 +35,7 @@ NARROW = FeatureSpec(name="g", modality="audio", shape=(16,), dtype="uint8")
 
 @pytest.fixture
 def proxy(s3, monkeypatch):
-    monkeypatch.setattr(bucket_module, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(patience, "_FIRST_PAUSE", 0.001)
     return s3
 
 
@@ -221,7 +223,7 @@ def test_a_commit_survives_what_a_network_does(url, proxy, tmp_path, seed):
 
 def test_when_it_gives_up_nothing_is_committed_and_the_rerun_completes(url, proxy, monkeypatch):
     store = filled(url, range(4))
-    monkeypatch.setattr(bucket_module, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(patience, "RETRY_SECONDS", 0.1)
     proxy.reset(busy=1.0)
     with pytest.raises(Unreachable, match=rf"'{url}' could not .*: 503 .*same command again"):
         commit(store, [4, 5])
@@ -304,7 +306,8 @@ def test_verify_reads_the_bucket_and_not_what_is_here_of_it(url):
 
 
 @pytest.mark.parametrize("kind", ["features.zarr/g/c.0.0", "log/", "head.json", "features/f/"])
-def test_verify_names_an_object_that_is_gone_and_repair_mends_it(url, kind):
+def test_verify_names_an_object_that_is_gone_and_repair_mends_it(url, kind, monkeypatch):
+    monkeypatch.setattr("mmf.store.mirror._CLOCK_SECONDS", 0.0)  # the file here is as young
     filled(url)
     bucket = Bucket(url)
     key = min(o.key for o in bucket.below("") if o.key.startswith(kind))
