@@ -1,5 +1,8 @@
 """The network of a run: normalise → aggregate → fuse → head, put together from a config.
 
+That is the way of a `VectorFusion`; a `StepFusion` takes the rows without an aggregator, and a
+`LogitFusion` comes behind heads, one for each feature.
+
 ``network(features, masks) -> logits (B, C)`` takes the features' rows as numbers (dequantised),
 ``{name: (B, T, *row shape)}``, with T of each feature its own, and ``{name: (B, T) bool}``. Rows of
 several dimensions, such as a 7×7×512 grid, count as 7·7 steps of 512 each.
@@ -7,16 +10,18 @@ several dimensions, such as a 7×7×512 grid, count as 7·7 steps of 512 each.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmf import MmfError, unknown
+from mmf import MmfError, Registry, unknown
 from mmf.fuse import HEADS
 from mmf.fuse.aggregators import AGGREGATORS
 from mmf.fuse.config import TrainConfig, build_options
 from mmf.fuse.fusions import FUSIONS
+from mmf.fuse.fusions.contract import LogitFusion, StepFusion, Stream
 from mmf.fuse.normalise import Normalise, at_least_float32
 
 
@@ -40,23 +45,25 @@ class Network(nn.Module):
         sizes = [shape[-1] if shape else 1 for shape in shapes.values()]
         # lists, not dicts by name: a feature may be called like an attribute of a module
         self.normalise = nn.ModuleList(Normalise(size, config.normalise) for size in sizes)
-        kind = AGGREGATORS.load(config.aggregate)
-        options = build_options(
-            kind.Options, config.aggregate_options, f"the options of {config.aggregate!r}"
-        )
-        self.aggregate = nn.ModuleList(kind(size, options) for size in sizes)
-        head = HEADS.load(config.head)
-        head_options = build_options(
-            head.Options, config.head_options, f"the options of {config.head!r}"
-        )
-        kind = FUSIONS.load(config.fusion)
-        options = build_options(
-            kind.Options, config.fusion_options, f"the options of {config.fusion!r}"
-        )
-        vectors = {f: a.out_size for f, a in zip(shapes, self.aggregate, strict=True)}
-        self.fusion = kind(vectors, options, head.weights_per_input(len(classes), head_options))
         self.dropout = nn.Dropout(config.dropout)
-        self.head = head(self.fusion.out_size, len(classes), head_options)
+        kind, options = _chosen(FUSIONS, config.fusion, config.fusion_options)
+        head, head_options = _chosen(HEADS, config.head, config.head_options)
+        self.aggregate, self.head = nn.ModuleList(), nn.ModuleList()
+        if not issubclass(kind, StepFusion):
+            aggregator, its = _chosen(AGGREGATORS, config.aggregate, config.aggregate_options)
+            self.aggregate.extend(aggregator(size, its) for size in sizes)
+        outs = [one.out_size for one in self.aggregate]
+        if issubclass(kind, LogitFusion):
+            self.fusion = kind(self.features, len(classes), options)
+            self.head.extend(head(out, len(classes), head_options) for out in outs)
+            return
+        given: Any = dict(zip(shapes, outs, strict=False))
+        if issubclass(kind, StepFusion):
+            most = [config.max_steps * math.prod(shape[:-1]) for shape in shapes.values()]
+            each = zip(shapes, sizes, most, strict=True)
+            given = {name: Stream(size=d, most=n) for name, d, n in each}
+        self.fusion = kind(given, options, head.weights_per_input(len(classes), head_options))
+        self.head.append(head(self.fusion.out_size, len(classes), head_options))
 
     def forward(
         self,
@@ -72,13 +79,21 @@ class Network(nn.Module):
                 raise unknown("feature", name, self.features)
         if not features:
             raise MmfError(f"the network was given no feature; expected {self.features}.")
-        vectors, present = [], []
-        for i, name in enumerate(self.features):
-            x, mask = self._steps(name, features, (masks or {}).get(name))
-            vectors.append(self.aggregate[i](self.normalise[i](x, mask), mask))  # (B, H)
-            present.append(mask.any(1))
-        fused = self.fusion(vectors, torch.stack(present, 1))  # (B, H)
-        return at_least_float32(self.head(self.dropout(fused)))
+        given = [self._steps(n, features, (masks or {}).get(n)) for n in self.features]
+        steps = [norm(x, mask) for norm, (x, mask) in zip(self.normalise, given, strict=True)]
+        there = [mask for _, mask in given]
+        if isinstance(self.fusion, StepFusion):
+            return self._headed(self.head[0], self.fusion(steps, there))
+        each = zip(self.aggregate, steps, there, strict=True)
+        vectors = [aggregate(x, mask) for aggregate, x, mask in each]  # (B, H)
+        present = torch.stack([mask.any(1) for mask in there], 1)  # (B, M)
+        if isinstance(self.fusion, LogitFusion):
+            logits = [self._headed(h, x) for h, x in zip(self.head, vectors, strict=True)]
+            return at_least_float32(self.fusion(torch.stack(logits, 1), present))
+        return self._headed(self.head[0], self.fusion(vectors, present))
+
+    def _headed(self, head: nn.Module, x: Float[Tensor, "B H"]) -> Float[Tensor, "B C"]:
+        return at_least_float32(head(self.dropout(x)))
 
     def _steps(
         self, name: str, features: Mapping[str, Tensor], mask: Tensor | None
@@ -114,3 +129,9 @@ class Network(nn.Module):
         parts = {"aggregate": self.aggregate, "fusion": self.fusion, "head": self.head}
         counts = {n: sum(p.numel() for p in part.parameters()) for n, part in parts.items()}
         return counts | {"total": sum(counts.values())}
+
+
+def _chosen(table: Registry, name: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The class of that name, and its options."""
+    kind = table.load(name)
+    return kind, build_options(kind.Options, options, f"the options of {name!r}")

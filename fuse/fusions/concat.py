@@ -11,13 +11,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mmf.fuse.fusions.contract import VectorFusion
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConcatOptions:
     """Concatenation has no options."""
 
 
-class Concat(nn.Module):
+class Concat(VectorFusion):
     """The features' vectors side by side, in the features' order."""
 
     Options = ConcatOptions

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mmf import MmfError, unknown
 from mmf.fuse.fusions.concat import filled
+from mmf.fuse.fusions.contract import VectorFusion
 
 MATCHES = ("projections", "total")
 ACTIVATIONS = ("none", "relu")
@@ -43,7 +44,7 @@ class FCConcatOptions:
             raise unknown("activation", self.activation, ACTIVATIONS)
 
 
-class FCConcat(nn.Module):
+class FCConcat(VectorFusion):
     """One linear layer per feature, side by side."""
 
     Options = FCConcatOptions

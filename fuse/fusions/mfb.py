@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmf import MmfError, unknown
+from mmf.fuse.fusions.contract import VectorFusion
 from mmf.fuse.normalise import at_least_float32
 
 POWERS = ("relu", "signed_sqrt", "none")
@@ -47,7 +48,7 @@ class MFBOptions:
             raise unknown("power normalisation", self.power, POWERS)
 
 
-class MFB(nn.Module):
+class MFB(VectorFusion):
     """Low-rank bilinear pooling of M ≥ 2 features."""
 
     Options = MFBOptions

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmf import MmfError
+from mmf.fuse.fusions.contract import VectorFusion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,7 @@ class SingleOptions:
     """A single feature has no options."""
 
 
-class Single(nn.Module):
+class Single(VectorFusion):
     """Hands the one feature's vector on; no parameters."""
 
     Options = SingleOptions
