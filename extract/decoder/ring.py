@@ -16,7 +16,7 @@ import numpy as np
 
 _HEAD = 64  # bytes before the rows; the first 8 are the reader's position
 _ALIGN = 64
-_PAUSE = 0.001  # seconds between two looks at a full ring
+_PAUSE = 0.005  # seconds between two looks at a full ring
 
 
 def anonymous_file(name: str) -> BinaryIO:
@@ -45,16 +45,22 @@ class Ring:
         return file
 
     def put(self, row: np.ndarray) -> tuple[int, int]:
-        """Copies `row` in, waiting for room; (where it lies, the position behind it)."""
+        """Copies `row` in; (where it lies, the position behind it).
+
+        Once the ring is full it waits until a quarter is free: the two processes, which may share a
+        core, then take turns of seconds, and not one row each.
+        """
         room = -(-row.nbytes // _ALIGN) * _ALIGN
         at = self._written % self.nbytes
         if at + room > self.nbytes:
             self._written += self.nbytes - at
             at = 0
-        while self._written + room - int(self._taken[0]) > self.nbytes:
+        free = self.nbytes - (self._written - int(self._taken[0]))
+        while free < room:
             if os.getppid() != self._parent:  # nobody will take them
                 sys.exit(1)
             time.sleep(_PAUSE)
+            free = self.nbytes - (self._written - int(self._taken[0])) - self.nbytes // 4
         self.view(at, row.dtype, row.shape)[...] = row
         self._written += room
         return at, self._written
