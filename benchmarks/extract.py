@@ -34,6 +34,7 @@ from mmf.extract import FeatureRequest, JobOptions, JobStarted, VideoEnded, extr
 from mmf.extract.decoder.events import Sample
 from mmf.extract.decoder.parent import Decoder
 from mmf.extract.lanes import one_thread
+from mmf.extract.memory import memory_kept
 from mmf.extract.recipe import build
 
 RATE = 25  # frames/s of the clips
@@ -122,7 +123,7 @@ def forward_alone(request: FeatureRequest, rows: int) -> float:
     batch = backbone.empty_batch()
     batch[:] = rng.integers(0, 256, batch.shape, np.uint8)
     spent = []
-    with one_thread():
+    with memory_kept(), one_thread():
         backbone.rows(batch)
         for _ in range(max(5, rows // backbone.batch)):
             before = time.thread_time()

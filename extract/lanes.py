@@ -23,6 +23,7 @@ from typing import Any
 
 from mmf import MmfError
 from mmf.extract.decoder.parent import Decoder
+from mmf.extract.memory import memory_kept
 from mmf.extract.pipeline import AHEAD, Feature, Lane, Task, VideoEnded
 from mmf.extract.recipe import build, spec
 from mmf.extract.request import FeatureRequest
@@ -74,7 +75,7 @@ def run_here(
     """One lane in this process; on a CPU with one thread, as in a process of its own."""
     writer = FeatureStore(work.store).writer()
     lane = Lane(features, writer, decoder=work.decoder, on_ended=on_ended)
-    with one_thread() if work.device == "cpu" else contextlib.nullcontext():
+    with memory_kept(), one_thread() if work.device == "cpu" else contextlib.nullcontext():
         on_ended(lane.run(_Listed(tasks), stop))
 
 
@@ -254,7 +255,7 @@ def _lane(pipe: Connection, work: Work, stop: Stop) -> None:
         on_decoded=lambda: send("decoded"),
         on_ended=send,
     )
-    with one_thread():
+    with memory_kept(), one_thread():
         pipe.send(lane.run(_Given(pipe, stop), stop))
 
 
