@@ -18,6 +18,11 @@ def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def unit(x: Float[Tensor, "..."], dim: int) -> Float[Tensor, "..."]:
+    """Length 1 along `dim`; as in TensorFlow the squared length is clamped at 1e-12."""
+    return x * x.square().sum(dim, keepdim=True).clamp_min(1e-12).rsqrt()
+
+
 class Normalise(nn.Module):
     """Normalisation of one feature; `mean` and `sd` are buffers, kept with the weights."""
 
@@ -39,7 +44,7 @@ class Normalise(nn.Module):
         if self.how == "standardise":
             x = ((x - self.mean) / self.sd).masked_fill(~mask.unsqueeze(2), 0)
         elif self.how == "l2":
-            x = x * x.square().sum(2, keepdim=True).clamp_min(1e-12).rsqrt()
+            x = unit(x, 2)
         return x
 
     def fit(self, rows: Iterable[Float[Tensor, "_ D"]]) -> int:
