@@ -1,7 +1,7 @@
 """The store's batches (NumPy, stored codes, padded) as tensors on a device (float32, masked)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -58,10 +58,9 @@ def feature_rows(
     """All rows that the items have of one feature, batch by batch, on the CPU."""
     size = spec.shape[-1] if spec.shape else 1
     for start in range(0, len(items), 256):
-        part = [
-            replace(item, labels=(), unrated=(), rated=None) for item in items[start : start + 256]
-        ]
-        batch = store.batch(part, (spec.name,), label_set=None, max_steps=max_steps)
+        batch = store.batch(
+            items[start : start + 256], (spec.name,), label_set=None, max_steps=max_steps
+        )
         one = inputs(batch, {spec.name: spec}, torch.device("cpu"))
         yield one.features[spec.name][one.masks[spec.name]].reshape(-1, size)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 
 from mmf import MmfError
@@ -14,10 +15,12 @@ from mmf.fuse.data import choose_device
 from mmf.fuse.losses import probabilities
 from mmf.fuse.metrics import SINGLE_LABEL, Accumulator
 from mmf.fuse.network import Network
-from mmf.fuse.plan import by_split, split_name, videos_digest
+from mmf.fuse.plan import videos_digest
 from mmf.fuse.run import Run
 from mmf.fuse.scoring import score
+from mmf.fuse.splits import by_split, split_name
 from mmf.store import FeatureStore, Item
+from mmf.store.items import Items
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +56,14 @@ def evaluate(
     return measure(network, place, parts[split_name(split)], opened, label_set=label_set)
 
 
-def _warn_if_seen(
-    run: Run, store: FeatureStore, parts: Mapping[str, Sequence[Item]], split: str
-) -> None:
+def _warn_if_seen(run: Run, store: FeatureStore, parts: Mapping[str, Items], split: str) -> None:
     """Say so where the train split is another than at the training: test may overlap with it."""
     features = tuple(name for name in run.specs if name in store.features)
-    there = {item.video_id for item in store.all_items(features)}
-    training = [item for item in parts.get("train", ()) if item.video_id in there]
-    if split_name(split) != "train" and training and videos_digest(training) != run.trained_on:
+    if split_name(split) == "train" or "train" not in parts:
+        return
+    training, there = parts["train"].video_ids, store.all_items(features).video_ids
+    training = training.filter(pc.is_in(training, pc.unique(there)))
+    if len(training) and videos_digest(training) != run.trained_on:
         logger.warning(
             "the videos of split 'train' are not those that run %s was trained on; "
             "if one of them is in %r now, this measures what the run has seen",

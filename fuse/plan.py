@@ -1,33 +1,26 @@
 """What a run learns from: which features, items, splits, classes and task; said in full or refused.
 
-Where the store has no split, one is made by videos: within each class they are ordered by a hash of
-their ids and dealt out, so it depends on the ids and labels and on nothing else. It is saved with
-the run.
+Items stay columns throughout, so that millions are planned in seconds.
 """
 
 import hashlib
 import logging
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from mmf import MmfError
 from mmf.fuse.config import TrainConfig
-from mmf.store import FeatureSpec, FeatureStore, Item
-from mmf.store.split import assign
+from mmf.fuse.splits import assign_open, by_split
+from mmf.store import FeatureSpec, FeatureStore
+from mmf.store.items import Items
 
 logger = logging.getLogger(__name__)
-
-SHARES = (0.7, 0.15, 0.15)  # of train, val and test where the store has no split
-_ALIASES = {
-    "training": "train",
-    "valid": "val",
-    "validate": "val",  # YouTube-8M's
-    "validation": "val",
-    "dev": "val",
-    "testing": "test",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,22 +31,39 @@ class Plan:
     classes: tuple[str, ...]
     task: str  # single or multi
     loss: str  # ce or bce
-    items: dict[str, list[Item]]  # of train and val
+    items: dict[str, Items]  # of train and val
     assigned: dict[str, str]  # video → split, where it was decided here and not in the store
 
     def digest(self) -> str:
         """A hash of the items and their labels, by split."""
-        lines = [
-            f"{s} {i.id} {i.labels} {i.unrated}{'' if i.rated is None else f' of {i.rated}'}"
-            for s, part in self.items.items()
-            for i in part
-        ]
-        return hashlib.sha256("\n".join([*self.classes, *lines]).encode()).hexdigest()
+        found = hashlib.sha256("\n".join(self.classes).encode())
+        for split, part in self.items.items():
+            found.update(f"\n{split} {len(part)}\n".encode())
+            _hash_strings(found, part.video_ids)
+            for name in ("start", "end"):
+                found.update(pc.fill_null(part.column(name), np.nan).to_numpy())
+            for name in ("labels", "unrated", "rated"):
+                lists = part.column(name)
+                found.update(pc.fill_null(pc.list_value_length(lists), -1).to_numpy())
+                found.update(pc.list_flatten(lists).to_numpy())
+        return found.hexdigest()
 
 
-def videos_digest(items: Iterable[Item]) -> str:
-    """A hash of the videos that the items are of."""
-    return hashlib.sha256("\n".join(sorted({i.video_id for i in items})).encode()).hexdigest()
+def videos_digest(video_ids: pa.ChunkedArray) -> str:
+    """A hash of a set of videos."""
+    found = hashlib.sha256()
+    _hash_strings(found, pa.chunked_array([pc.unique(video_ids).sort()]))
+    return found.hexdigest()
+
+
+def _hash_strings(into: Any, strings: pa.ChunkedArray) -> None:
+    """Their lengths and then their bytes: other strings have others, however they are cut."""
+    into.update(pc.binary_length(strings).to_numpy())
+    for chunk in strings.chunks:
+        _, ends, data = chunk.buffers()
+        edges = np.frombuffer(ends, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+        if data is not None and len(chunk):
+            into.update(memoryview(data)[edges[0] : edges[-1]])
 
 
 def make_plan(store: FeatureStore, config: TrainConfig, assigned: Mapping[str, str]) -> Plan:
@@ -66,10 +76,10 @@ def make_plan(store: FeatureStore, config: TrainConfig, assigned: Mapping[str, s
     classes = _classes(store, config.label_set)
     items = _usable(store, config, tuple(specs))
     task = _task(items, classes, config.task)
-    assigned = dict(assigned) or _assign(items)
+    assigned = dict(assigned) or assign_open(items)
     parts = by_split(items, assigned)
     for split in ("train", "val"):
-        _check_split(split, parts[split], items)
+        _check_split(split, parts.get(split), items)
     _warn_of_unseen(parts["train"], classes)
     loss = config.loss if config.loss != "auto" else {"single": "ce", "multi": "bce"}[task]
     return Plan(
@@ -99,25 +109,10 @@ def choose_features(store: FeatureStore, names: Sequence[str]) -> dict[str, Feat
     return specs
 
 
-def by_split(items: Iterable[Item], assigned: Mapping[str, str]) -> dict[str, list[Item]]:
-    """The items of each split; what a run has assigned goes before what the store says."""
-    parts: dict[str, list[Item]] = defaultdict(list)
-    for item in items:
-        split = assigned.get(item.video_id, item.split)
-        if split is not None:
-            parts[split_name(split)].append(replace(item, split=split_name(split)))
-    return parts
-
-
-def split_name(split: str) -> str:
-    """train, val or test for their usual other names; any other name as it is."""
-    return _ALIASES.get(split.lower(), split)
-
-
 def some(names: Iterable[str], most: int = 3) -> str:
     """The first few names, and that there are more."""
-    names = list(names)
-    return ", ".join(map(repr, names[:most])) + (", …" if len(names) > most else "")
+    first = list(islice(names, most + 1))
+    return ", ".join(map(repr, first[:most])) + (", …" if len(first) > most else "")
 
 
 def _classes(store: FeatureStore, label_set: str) -> tuple[str, ...]:
@@ -132,49 +127,51 @@ def _classes(store: FeatureStore, label_set: str) -> tuple[str, ...]:
     return classes
 
 
-def _usable(store: FeatureStore, config: TrainConfig, features: tuple[str, ...]) -> Sequence[Item]:
+def _usable(store: FeatureStore, config: TrainConfig, features: tuple[str, ...]) -> Items:
     """The labelled items whose video has a row of some feature; the others are said."""
-    items_with = partial(
-        store.items, label_set=config.label_set, split_set=config.split_set or None
-    )
-    labelled, items = items_with(), items_with(features=features)
+    labelled = store.items(label_set=config.label_set, split_set=config.split_set or None)
+    having = {name: store.stored(name).have_rows(labelled.video_ids) for name in features}
+    usable = np.any([*having.values()], axis=0)
+    stored = store.all_items(features).video_ids
     names = ", ".join(features)
-    if not items:
-        there = (i.video_id for i in store.all_items(features))
+    if not usable.any():
         raise MmfError(
             f"none of the {len(labelled)} labelled items has rows of {names}: the labels name "
             f"{some(i.video_id for i in labelled)}; the store has rows of "
-            f"{some(there) or 'no video'}. Are the ids the same?"
+            f"{_first(stored) or 'no video'}. Are the ids the same?"
         )
-    if len(items) < len(labelled):
-        kept = {i.id for i in items}
-        lost = [i.id for i in labelled if i.id not in kept]
+    if not usable.all():
+        lost = labelled.take(np.flatnonzero(~usable))
         logger.warning(
             "%d of %d labelled items have no rows of %s and are left out: %s",
-            *(len(lost), len(labelled), names, some(lost)),
+            *(len(lost), len(labelled), names, some(i.id for i in lost)),
         )
-    videos = {i.video_id for i in labelled}
-    unlabelled = [i.video_id for i in store.all_items(features) if i.video_id not in videos]
-    if unlabelled:
+    unlabelled = stored.filter(pc.invert(pc.is_in(stored, pc.unique(labelled.video_ids))))
+    if len(unlabelled):
         logger.warning(
             "%d videos have rows and no labels, and are not used: %s",
-            *(len(unlabelled), some(unlabelled)),
+            *(len(unlabelled), _first(unlabelled)),
         )
-    for feature in features:
-        number = len(items_with(features=(feature,)))
-        if number < len(items):
-            logger.warning("%d of %d items have %s; it is masked.", number, len(items), feature)
-    return items
+    for name, here in having.items():
+        if here.sum() < usable.sum():
+            logger.warning("%d of %d items have %s; it is masked.", here.sum(), usable.sum(), name)
+    return labelled if usable.all() else labelled.take(np.flatnonzero(usable))
 
 
-def _task(items: Sequence[Item], classes: Sequence[str], asked: str) -> str:
-    odd = [i.id for i in items if len(i.labels) != 1 or i.unrated or i.rated is not None]
-    if asked == "multi" or (asked == "auto" and odd):
+def _first(ids: pa.ChunkedArray) -> str:
+    return some(ids.slice(0, 4).to_pylist())
+
+
+def _task(items: Items, classes: Sequence[str], asked: str) -> str:
+    odd = (items.lengths("labels") != 1) | (items.lengths("unrated") > 0)
+    odd = np.flatnonzero(odd | items.column("rated").is_valid().to_numpy())
+    if asked == "multi" or (asked == "auto" and len(odd)):
         return "multi"
-    if odd:
+    if len(odd):
         raise MmfError(
             f"task 'single' needs exactly one label per item; {len(odd)} of {len(items)} have "
-            f"none, several or unrated ones: {some(odd)}. Use --task multi."
+            f"none, several or unrated ones: {some(i.id for i in items.take(odd))}. "
+            "Use --task multi."
         )
     if len(classes) < 2:
         raise MmfError(
@@ -184,51 +181,22 @@ def _task(items: Sequence[Item], classes: Sequence[str], asked: str) -> str:
     return "single"
 
 
-def _assign(items: Sequence[Item]) -> dict[str, str]:
-    """Splits for videos that the store leaves open: all of them, or a validation part of train."""
-    named = Counter(split_name(i.split) for i in items if i.split is not None)
-    if not named:
-        logger.warning(
-            "the store has no split, so videos are split into train, val and test "
-            "(70, 15 and 15 %) by a hash of their ids; `mmf split` makes your own"
-        )
-        return _deal(items, SHARES)
-    if without := sum(i.split is None for i in items):
-        logger.warning("%d of %d items are in no split and are not used", without, len(items))
-    if "train" not in named:
-        raise MmfError(f"no item is in split 'train'; the splits are {', '.join(sorted(named))}.")
-    if "val" in named:
-        return {}
-    logger.warning(
-        "the store has no val split, so 20 % of the training videos, "
-        "chosen by a hash of their ids, serve for early stopping"
-    )
-    training = [i for i in items if i.split is not None and split_name(i.split) == "train"]
-    return _deal(training, (0.8, 0.2))
-
-
-def _deal(items: Sequence[Item], shares: Sequence[float]) -> dict[str, str]:
-    """The videos of each class divided by these shares of train, val and test."""
-    first = {i.video_id: i.labels[:1] for i in reversed(items)}
-    return assign({v: v for v in first}, shares, strata={v: str(c) for v, c in first.items()})
-
-
-def _check_split(split: str, part: Sequence[Item], items: Sequence[Item]) -> None:
+def _check_split(split: str, part: Items | None, items: Items) -> None:
     if not part:
-        videos = len({i.video_id for i in items})
+        videos = pc.count_distinct(items.video_ids).as_py()
         raise MmfError(
             f"split {split!r} is empty: {len(items)} labelled items of {videos} videos have rows. "
             "Label more videos, or split them yourself with `mmf split`."
         )
-    if not any(i.labels for i in part):
+    if not part.lengths("labels").any():
         raise MmfError(
             f"split {split!r} has no positive label in its {len(part)} items; "
             "nothing can be learned or measured there."
         )
 
 
-def _warn_of_unseen(items: Sequence[Item], classes: Sequence[str]) -> None:
-    seen = {label for item in items for label in item.labels}
+def _warn_of_unseen(items: Items, classes: Sequence[str]) -> None:
+    seen = set(pc.unique(pc.list_flatten(items.column("labels"))).to_pylist())
     unseen = [name for c, name in enumerate(classes) if c not in seen]
     if unseen:
         logger.warning(

@@ -15,9 +15,9 @@ import torch
 from mmf import MmfError
 from mmf.fuse.data import choose_device
 from mmf.fuse.losses import probabilities
-from mmf.fuse.plan import by_split, split_name
 from mmf.fuse.run import Run
 from mmf.fuse.scoring import Scored, score
+from mmf.fuse.splits import by_split, split_name
 from mmf.store import FeatureStore, Item
 
 SCHEMA = pa.schema(
@@ -90,7 +90,7 @@ def _items(store: FeatureStore, run: Run, split: str | None) -> list[Item]:
         if split_name(split) not in parts:
             there = ", ".join(sorted(parts)) or "none"
             raise MmfError(f"split {split!r} has no item; splits: {there}.")
-        return parts[split_name(split)]
+        return list(parts[split_name(split)])
     named = {item.video_id for item in labelled}
     others = (v for v in store.videos()["video_id"].to_pylist() if v not in named)
     items = [*labelled, *(Item(video_id=v) for v in others)]

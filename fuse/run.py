@@ -22,7 +22,7 @@ from mmf.fuse.plan import Plan, videos_digest
 from mmf.store import FeatureSpec, FeatureStore
 from mmf.store.spec import differing_field
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Run:
             loss=plan.loss,
             assigned=plan.assigned,
             digest=plan.digest(),
-            trained_on=videos_digest(plan.items["train"]),
+            trained_on=videos_digest(plan.items["train"].video_ids),
             snapshot=store.snapshot(),
         )
 

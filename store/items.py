@@ -113,10 +113,24 @@ class Items(Sequence[Item]):
         columns = {"video_id": video_ids, **none, "labels": lists, "unrated": lists, "split": split}
         return cls(pa.table(columns))
 
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of `table`, which is not made for it."""
+        whole = self._whole[name]
+        return whole if self._at is None else whole.take(pa.array(self._at))
+
     @property
     def video_ids(self) -> pa.ChunkedArray:
         """The video of each item."""
-        return self.table["video_id"]
+        return self.column("video_id")
+
+    def lengths(self, name: str) -> np.ndarray:
+        """How many numbers each item has in a column of lists; 0 where it has no list."""
+        return pc.fill_null(pc.list_value_length(self.column(name)), 0).to_numpy()
+
+    def with_splits(self, splits: pa.ChunkedArray) -> "Items":
+        """The same items, in these splits."""
+        at = self.table.schema.get_field_index("split")
+        return Items(self.table.set_column(at, "split", splits))
 
     @property
     def have_intervals(self) -> bool:
@@ -125,18 +139,17 @@ class Items(Sequence[Item]):
 
     def take(self, numbers: np.ndarray) -> "Items":
         """These items, in this order."""
-        return Items(self._whole, self._rows[numbers], self._lists)
+        return Items(self._whole, self._rows(numbers), self._lists)
 
-    @property
-    def _rows(self) -> np.ndarray:
-        return np.arange(len(self._whole)) if self._at is None else self._at
+    def _rows(self, numbers: np.ndarray) -> np.ndarray:
+        return numbers if self._at is None else self._at[numbers]
 
     def multi_hot(self, classes: int) -> tuple[np.ndarray, np.ndarray]:
         """Float32 (B, C), 1 where a class is positive; bool (B, C), False where it is unrated."""
         labels = np.zeros((len(self), classes), dtype=np.float32)
         rated = np.ones((len(self), classes), dtype=bool)
         if classes:
-            rows, lists = self._rows, self._lists
+            rows, lists = self._rows(np.arange(len(self))), self._lists
             labels[lists.pairs("labels", rows)] = 1
             rated[lists.valid("rated", rows)] = False
             rated[lists.pairs("rated", rows)] = True
@@ -155,11 +168,11 @@ class Items(Sequence[Item]):
             return self.take(np.arange(*at.indices(len(self))))
         if not -len(self) <= at < len(self):
             raise IndexError(f"item {at} of {len(self)}")
-        return _items(self.table.slice(at % len(self), 1))[0]
+        return _items(self.take(np.array([at % len(self)])).table)[0]
 
     def __iter__(self) -> Iterator[Item]:
         for start in range(0, len(self), 4096):
-            yield from _items(self.table.slice(start, 4096))
+            yield from _items(self[start : start + 4096].table)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence):
