@@ -1,4 +1,4 @@
-"""The index of a store with as many videos as YouTube-8M: open, memory, an epoch's order.
+"""The index of a store with as many videos as YouTube-8M: open, memory, an epoch's order, a plan.
 
     python benchmarks/index.py [--videos 6100000]
 
@@ -17,8 +17,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from mmf.fuse import TrainConfig
+from mmf.fuse.plan import make_plan, videos_digest
 from mmf.store import FeatureSpec, FeatureStore, index, log, records
 from mmf.store.files import sync_folder
+from mmf.store.items import LABELS
 from mmf.store.loader import Loader
 from mmf.store.order import order
 
@@ -52,7 +55,24 @@ def prepare(root: Path, videos: int) -> None:
     tables = dict.fromkeys(FEATURES, table)
     ends = {name: log.last_end(table) for name in FEATURES}
     index.write(store.files, index.Index(records=[record.name], tables=tables, ends=ends))
+    _label(FeatureStore(root), ids)
     sync_folder(root)
+
+
+def _label(store: FeatureStore, ids: pa.Array) -> None:
+    """Three classes of 3862 for each video, and YouTube-8M's splits in their proportions."""
+    rng = np.random.default_rng(1)
+    n = len(ids)
+    classes = np.sort(rng.integers(0, 3862, (n, 3)).astype(np.int32), axis=1)
+    lists = pa.ListArray.from_arrays(np.arange(0, 3 * n + 1, 3, dtype=np.int32), classes.ravel())
+    none = pa.array([[]], pa.list_(pa.int32())).take(pa.array(np.zeros(n, np.int64)))
+    nulls = {name: pa.nulls(n, LABELS.field(name).type) for name in ("start", "end", "rated")}
+    columns = {"video_id": ids, "labels": lists, "unrated": none, **nulls}
+    rows = pa.table({name: columns[name] for name in LABELS.names}, schema=LABELS)
+    store.catalog.add_label_rows("default", rows, [str(c) for c in range(3862)])
+    names = pa.array(["train", "validate", "test"])
+    split = names.take(pa.array(rng.choice(3, n, p=(0.64, 0.18, 0.18))))
+    store.catalog.add_split_rows("default", pa.table({"video_id": ids, "split": split}))
 
 
 def measure(root: Path) -> dict[str, float]:
@@ -64,12 +84,22 @@ def measure(root: Path) -> dict[str, float]:
     permuted = time.perf_counter()
     items = store.all_items(tuple(FEATURES))
     Loader(store=store, items=items, features=tuple(FEATURES))
+    places, before_plan = time.perf_counter(), memory()
+    plan = make_plan(store, TrainConfig(store=root), {})
+    planned = time.perf_counter()
+    _ = plan.digest(), videos_digest(plan.items["train"].video_ids)
+    hashed = time.perf_counter()
+    Loader(store=store, items=plan.items["train"], features=tuple(FEATURES), balance=True)
     return {
         "videos": len(found.items),
         "windows": len(found.ends),
         "open s": opened - begin,
         "epoch permutation s": permuted - opened,
-        "items and their places s": time.perf_counter() - permuted,
+        "items and their places s": places - permuted,
+        "plan of a training s": planned - places,
+        "its digests s": hashed - planned,
+        "its loader s": time.perf_counter() - hashed,
+        "memory of the plan MB": memory() - before_plan,
         "memory MB": memory() - before,
     }
 

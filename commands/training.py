@@ -1,21 +1,19 @@
 """Stage two: train, evaluate, predict."""
 
 import json
+import os
 import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from mmf import MmfError
 from mmf.commands.shell import EVERY_SECONDS, STORE, plain, show_table
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command()
@@ -30,15 +28,30 @@ if TYPE_CHECKING:
 @click.option("--task", help="auto, single or multi.")
 @click.option("--label-set", help="The labels to learn.  [default: default]")
 @click.option("--split-set", help="The split.  [default: the one called as the label set]")
-@click.option("--epochs", type=int)
+@click.option("--epochs", type=int, help="[default: 100, or as many as --steps take]")
+@click.option("--steps", type=int, help="Steps at most.")
+@click.option("--eval-every", type=int, metavar="STEPS", help="[default: an epoch]")
+@click.option("--eval-videos", type=int, help="Validate on so many, drawn once.  [default: all]")
 @click.option("--batch-size", type=int)
 @click.option("--lr", type=float)
 @click.option("--weight-decay", type=float)
 @click.option("--dropout", type=float)
-@click.option("--patience", type=int, help="Epochs without a better validation before it stops.")
-@click.option("--normalise", help="standardise, l2 or none; of each row.")
+@click.option("--patience", type=int, help="Validations without a better one before it stops.")
+@click.option("--normalise", help="standardise, l2, l2_joint or none; of each row.")
+@click.option("--optimiser", help="adamw, adam or sgd.  [default: adamw]")
+@click.option("--schedule", help="constant, staircase, milestones or cosine.  [default: constant]")
+@click.option("--sample", help="even, frames or sequence: which rows training sees.")
+@click.option("--balance/--no-balance", default=None, help="Every class as often as the others.")
+@click.option("--aggregate-option", multiple=True, metavar="KEY=VALUE", help="e.g. clusters=8")
 @click.option("--fusion-option", multiple=True, metavar="KEY=VALUE", help="e.g. match=total")
 @click.option("--head-option", multiple=True, metavar="KEY=VALUE", help="e.g. mixtures=4")
+@click.option(
+    "--set",
+    "others",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Anything else in config.json, e.g. ema=0.9997",
+)
 @click.option("--seed", type=int)
 @click.option("--device", help="auto, cpu or cuda.")
 @click.option("--precision", help="fp32 or bf16.")
@@ -49,23 +62,28 @@ def train(config: str | None, resume: bool, **options: Any) -> None:
     \b
     mmf train --fusion mfb
     mmf train --features rgb,audio --fusion concat --head moe --out runs/both
+    mmf train --steps 250000 --eval-every 10000 --set ema=0.9997
+    torchrun --nproc-per-node 2 -m mmf.cli train --fusion mfb
     """
-    from dataclasses import replace
-
     from mmf.fuse import TrainConfig
     from mmf.fuse import train as run_training
 
     given = {k: v for k, v in options.items() if v not in (None, ())}
     if "features" in given:
         given["features"] = tuple(f for f in given["features"].split(",") if f)
-    for part in ("fusion", "head"):
+    for part in ("aggregate", "fusion", "head"):
         if pairs := given.pop(f"{part}_option", ()):
             given[f"{part}_options"] = _values(f"--{part}-option", pairs)
+    given |= _values("--set", given.pop("others", ()))
     if resume and not config and "out" in given:
         config = str(Path(given["out"]) / "config.json")
     base = TrainConfig.read(config) if config else TrainConfig()
-    run = run_training(replace(base, **given), _show_epoch(), resume=resume)
-    click.echo(f"{run}: {_best_epoch(run)}; next: mmf evaluate {shlex.quote(str(run))}")
+    asked = TrainConfig.from_json(base.to_json() | given)
+    live = _Live()
+    run = run_training(asked, live.row, on_step=live.step, resume=resume)
+    if os.environ.get("RANK", "0") == "0":  # the others of torchrun have said nothing either
+        live.clear()
+        click.echo(f"{run}: {_best(run)}; next: mmf evaluate {shlex.quote(str(run))}")
 
 
 def _values(option: str, pairs: Sequence[str]) -> dict[str, Any]:
@@ -82,30 +100,55 @@ def _values(option: str, pairs: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _show_epoch() -> Callable[[Mapping[str, Any]], None]:
-    """What `mmf train` shows after an epoch: a line that is written over on a terminal."""
-    terminal, said = sys.stderr.isatty(), time.monotonic()
+class _Live:
+    """What `mmf train` shows: a line that is written over on a terminal, now and then elsewhere."""
 
-    def show(row: Mapping[str, Any]) -> None:
-        nonlocal said
-        line = " · ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
-        if terminal:
-            click.echo(f"\r\x1b[Kepoch {row['epoch']} · {line}", err=True, nl=False)
-        elif time.monotonic() - said > EVERY_SECONDS:
-            click.echo(f"epoch {row['epoch']} · {line}", err=True)
-            said = time.monotonic()
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._said, self._measured = time.monotonic(), ""
 
-    return show
+    def row(self, row: Mapping[str, Any]) -> None:
+        """An evaluation."""
+        numbers = [f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float)]
+        self._measured = " · ".join(numbers)
+        self._line(f"epoch {row['epoch']} · step {row['step']} · {self._measured}", 0.0)
+
+    def step(self, told: Mapping[str, Any]) -> None:
+        """A step of the training."""
+        parts = [
+            f"epoch {told['epoch']}",
+            f"step {told['step']}",
+            f"loss {told['loss']:.4f}",
+            self._measured,
+            f"{told['items_per_second']:,.0f} items/s",
+            f"{told['waiting']:.0%} waiting for data",
+        ]
+        self._line(" · ".join(p for p in parts if p), 0.2)
+
+    def clear(self) -> None:
+        """Leave an empty line to write on."""
+        if self._terminal:
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+    def _line(self, text: str, seconds: float) -> None:
+        if time.monotonic() - self._said < (seconds if self._terminal else EVERY_SECONDS):
+            return
+        self._said = time.monotonic()
+        if self._terminal:
+            click.echo(f"\r\x1b[K{text}", err=True, nl=False)
+        else:
+            click.echo(text, err=True)
 
 
-def _best_epoch(run: Path) -> str:
-    if sys.stderr.isatty():
-        click.echo("\r\x1b[K", err=True, nl=False)
+def _best(run: Path) -> str:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     metric = next(k for k in rows[0] if k.startswith("val_") and k != "val_loss")
     best = max(rows, key=lambda row: (row[metric], -row["val_loss"]))
-    name = metric.removeprefix("val_")
-    return f"{len(rows)} epochs, best validation {name} {best[metric]:.4f} in epoch {best['epoch']}"
+    name, last = metric.removeprefix("val_"), rows[-1]
+    return (
+        f"{last['epoch']} epochs, best validation {name} "
+        f"{best[metric]:.4f} in epoch {best['epoch']}, step {best['step']}"
+    )
 
 
 @click.command()

@@ -34,6 +34,15 @@ LOSSES = Registry(
     "loss",
     {"bce": "mmf.fuse.losses:binary_cross_entropy", "ce": "mmf.fuse.losses:cross_entropy"},
 )
+SCHEDULES = Registry(
+    "schedule",
+    {
+        "constant": "mmf.fuse.schedule:Constant",
+        "staircase": "mmf.fuse.schedule:Staircase",
+        "milestones": "mmf.fuse.schedule:Milestones",
+        "cosine": "mmf.fuse.schedule:Cosine",
+    },
+)
 METRICS = Registry(
     "metric",
     {

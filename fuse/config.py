@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from mmf import MmfError, unknown
-from mmf.fuse import HEADS, LOSSES
+from mmf.fuse import HEADS, LOSSES, SCHEDULES
 from mmf.fuse.aggregators import AGGREGATORS
 from mmf.fuse.fusions import FUSIONS
 
@@ -27,9 +27,19 @@ _CHOICES = {
     "head": tuple(HEADS),
     "loss": ("auto", *LOSSES),
     "task": ("auto", "single", "multi"),
-    "normalise": ("standardise", "l2", "none"),
+    "normalise": ("standardise", "l2", "l2_joint", "none"),
+    "sample": ("even", "frames", "sequence"),
+    "optimiser": ("adamw", "adam", "sgd"),
+    "schedule": tuple(SCHEDULES),
+    "clip": ("global", "tensor"),
     "precision": ("fp32", "bf16"),
 }
+
+_COUNTS = (
+    *("epochs", "steps", "eval_every", "eval_videos", "patience"),
+    *("batch_size", "parts", "max_steps"),
+)
+_PARTS = ("aggregate", "fusion", "head")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +52,7 @@ class TrainConfig:
     label_set: str = "default"
     split_set: str = ""  # "" is the one called as the label set
     # the network
-    normalise: Literal["standardise", "l2", "none"] = "standardise"  # of each row of a feature
+    normalise: Literal["standardise", "l2", "l2_joint", "none"] = "standardise"  # of each row
     aggregate: str = "mean"
     aggregate_options: Mapping[str, Any] = field(default_factory=dict)
     fusion: str = "concat"
@@ -53,17 +63,35 @@ class TrainConfig:
     # what it learns
     task: Literal["auto", "single", "multi"] = "auto"  # single: every item has exactly one label
     loss: Literal["auto", "bce", "ce"] = "auto"  # ce for single, bce for multi
+    # what it sees
+    sample: Literal["even", "frames", "sequence"] = "even"  # of an item's rows: `fuse.sampling`
+    max_steps: int = 300  # rows of an item at most; YouTube-8M's 300
+    balance: bool = False  # every class as often as the others
+    modality_dropout: float = 0.0  # the chance of each feature of an item to be left out
+    # how long, and when it is measured
+    epochs: int | None = None  # None: 100, or as many as the steps take
+    steps: int | None = None
+    eval_every: int | None = None  # steps; None: an epoch
+    eval_videos: int | None = None  # of the validation videos, drawn once; None: all
+    patience: int = 15  # evaluations without a better one before it stops
     # how
-    epochs: int = 100
-    patience: int = 15  # epochs without a better validation before it stops
-    batch_size: int = 64  # items
-    max_steps: int = 300  # rows of an item at most, evenly spaced; YouTube-8M's 300
+    batch_size: int = 64  # items of a step, over all processes
+    parts: int = 1  # of a process's batch, one after the other where memory is short
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 1e-3
-    weight_decay: float = 1e-2  # decoupled (AdamW), of weights and not of biases
-    clip_norm: float = 10.0  # of the whole gradient
+    momentum: float = 0.9  # of sgd
+    schedule: str = "constant"
+    schedule_options: Mapping[str, Any] = field(default_factory=dict)
+    warmup: int = 0  # steps in which the rate rises linearly
+    weight_decay: float | None = None  # None: 1e-2 with adamw, 0 with others; biases have none
+    l2: Mapping[str, float] = field(default_factory=dict)  # e.g. {"head": 1e-6}: `penalise`
+    clip: Literal["global", "tensor"] = "global"  # the whole gradient, or that of each tensor
+    clip_norm: float = 10.0
+    ema: float = 0.0  # decay of the average of the weights that is kept; 0: the weights themselves
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast of the forward pass
+    wandb: str = ""  # the project in Weights & Biases that gets the scalars; "": none
 
     def __post_init__(self) -> None:
         given: dict[str, Any] = vars(self)
@@ -76,12 +104,19 @@ class TrainConfig:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
-        for name in ("epochs", "patience", "batch_size", "max_steps"):
-            _require(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in _COUNTS:
+            value = getattr(self, name)
+            _require(self, name, value is None or value >= 1, "at least 1")
         for name in ("lr", "clip_norm"):
             _require(self, name, getattr(self, name) > 0, "more than 0")
-        _require(self, "weight_decay", self.weight_decay >= 0, "0 or more")
-        _require(self, "dropout", 0 <= self.dropout < 1, "0 or more and less than 1")
+        for name in ("warmup", "weight_decay"):
+            _require(self, name, (getattr(self, name) or 0) >= 0, "0 or more")
+        for name in ("dropout", "modality_dropout", "momentum", "ema"):
+            _require(self, name, 0 <= getattr(self, name) < 1, "0 or more and less than 1")
+        _require(self, "l2", all(_is_scale(v) for v in self.l2.values()), "numbers of 0 or more")
+        for part in self.l2:
+            if part not in _PARTS:
+                raise unknown("part of the network", part, _PARTS)
         _require(self, "seed", 0 <= self.seed < 2**63, "0 or more")
         repeated = {f for f in self.features if self.features.count(f) > 1}
         _require(self, "features", not repeated, "each feature once")
@@ -149,3 +184,7 @@ def _fits(value: Any, hint: Any) -> bool:
 def _require(config: TrainConfig, name: str, holds: bool, expected: str) -> None:
     if not holds:
         raise MmfError(f"{name} = {getattr(config, name)!r}: expected {expected}.")
+
+
+def _is_scale(value: Any) -> bool:
+    return _fits(value, float) and value >= 0

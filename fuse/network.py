@@ -22,7 +22,7 @@ from mmf.fuse.aggregators import AGGREGATORS
 from mmf.fuse.config import TrainConfig, build_options
 from mmf.fuse.fusions import FUSIONS
 from mmf.fuse.fusions.contract import LogitFusion, StepFusion, Stream
-from mmf.fuse.normalise import Normalise, at_least_float32
+from mmf.fuse.normalise import Normalise, at_least_float32, l2_joint
 
 
 class Network(nn.Module):
@@ -43,6 +43,14 @@ class Network(nn.Module):
         self.features, self.classes, self.loss = tuple(shapes), tuple(classes), loss
         self._shapes = dict(shapes)
         sizes = [shape[-1] if shape else 1 for shape in shapes.values()]
+        self._joint = config.normalise == "l2_joint"
+        for name, shape in shapes.items():
+            if self._joint and len(shape) > 1:
+                raise MmfError(
+                    f"feature {name!r} has rows of shape {list(shape)}; normalise "
+                    "'l2_joint' puts one vector of each feature side by side at a step. "
+                    "Use l2, or leave the feature out."
+                )
         # lists, not dicts by name: a feature may be called like an attribute of a module
         self.normalise = nn.ModuleList(Normalise(size, config.normalise) for size in sizes)
         self.dropout = nn.Dropout(config.dropout)
@@ -81,6 +89,8 @@ class Network(nn.Module):
             raise MmfError(f"the network was given no feature; expected {self.features}.")
         given = [self._steps(n, features, (masks or {}).get(n)) for n in self.features]
         steps = [norm(x, mask) for norm, (x, mask) in zip(self.normalise, given, strict=True)]
+        if self._joint:
+            steps = l2_joint(steps)
         there = [mask for _, mask in given]
         if isinstance(self.fusion, StepFusion):
             return self._headed(self.head[0], self.fusion(steps, there))

@@ -2,15 +2,17 @@
 
 ``standardise``: ``(x - mean) / sd`` of each dimension, from the rows of the training split only;
 features of hand-made descriptors have dimensions of very different scales. ``l2``: every row to
-length 1, as YouTube-8M does to its frames; as TensorFlow, the squared length is clamped at 1e-12.
+length 1; as TensorFlow, the squared length is clamped at 1e-12. ``l2_joint``: the rows of all
+features at a step have length 1 together, as YouTube-8M does to its 1024 + 128 numbers of a frame.
 Rows that are not there come out as exact zeros, whatever was in them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -21,6 +23,19 @@ def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 def unit(x: Float[Tensor, "..."], dim: int) -> Float[Tensor, "..."]:
     """Length 1 along `dim`; as in TensorFlow the squared length is clamped at 1e-12."""
     return x * x.square().sum(dim, keepdim=True).clamp_min(1e-12).rsqrt()
+
+
+def l2_joint(steps: Sequence[Float[Tensor, "B _ _"]]) -> list[Float[Tensor, "B _ _"]]:
+    """Rows (B, T_m, D_m) divided by the length of all rows at their step, side by side.
+
+    google/youtube-8m concatenates rgb and audio before its L2. A feature of fewer steps has zeros
+    at the others.
+    """
+    longest = max(x.shape[1] for x in steps)
+    squares = [x.square().sum(2, keepdim=True) for x in steps]
+    padded = [functional.pad(s, (0, 0, 0, longest - s.shape[1])) for s in squares]
+    scale = torch.stack(padded).sum(0).clamp_min(1e-12).rsqrt()  # (B, T, 1)
+    return [x * scale[:, : x.shape[1]] for x in steps]
 
 
 class Normalise(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmf.fuse import checkpoint
 from mmf.fuse.network import Network
+from mmf.fuse.optimiser import Average
 from mmf.fuse.run import Run
 
 _SECONDS = 30.0  # between two checkpoints, or longer: writing takes 5 % of the time at most
@@ -24,22 +25,32 @@ class State:
     """Where a training stands."""
 
     epoch: int = 0  # epochs done
-    batch: int = 0  # batches done of the next epoch
-    step: int = 0  # batches done in all
-    loss_sum: float = 0.0  # of the epoch so far, times items
+    batch: int = 0  # steps done of the next epoch
+    step: int = 0  # steps done in all
+    loss_sum: float = 0.0  # since the last evaluation, times items
     loss_items: int = 0
     best: dict[str, Any] | None = None  # the row of `history` that did best
-    history: list[dict[str, Any]] = field(default_factory=list)  # a row per epoch
+    history: list[dict[str, Any]] = field(default_factory=list)  # a row per evaluation
 
 
 class Saver:
     """Writes a training's checkpoints, and reads the newest one back."""
 
-    def __init__(self, run: Run, network: Network, optimiser: torch.optim.Optimizer):
+    def __init__(
+        self,
+        run: Run,
+        network: Network,
+        optimiser: torch.optim.Optimizer,
+        average: Average,
+        *,
+        writes: bool = True,
+    ):
         self._run = run
         self._folder = run.path / "checkpoints"
         self._network = network
         self._optimiser = optimiser
+        self._average = average
+        self._writes = writes  # or another process does
         self._best: Mapping[str, Tensor] = {}
         self._due = time.monotonic() + _SECONDS
 
@@ -51,16 +62,21 @@ class Saver:
         path, values = found
         self._network.load_state_dict(checkpoint.load_tensors(path, "network"))
         self._best = checkpoint.load_tensors(path, "best")
+        if self._average.decay:
+            self._average.network.load_state_dict(checkpoint.load_tensors(path, "average"))
         _load_optimiser(self._optimiser, checkpoint.load_tensors(path, "optimiser"))
         _set_generators(values["generators"], checkpoint.load_tensors(path, "generators"))
         return State(**{name: values[name] for name in asdict(State())})
 
     def keep_best(self) -> None:
-        """Remember the network as it is now: it did best so far."""
-        self._best = {k: v.detach().cpu().clone() for k, v in self._network.state_dict().items()}
+        """Remember the network, or the average, as it is now: it did best so far."""
+        kept = self._average.network.state_dict()
+        self._best = {k: v.detach().cpu().clone() for k, v in kept.items()}
 
     def save(self, state: State) -> None:
         """Write a checkpoint now."""
+        if not self._writes:
+            return
         started = time.monotonic()
         generators, generator_tensors = _generators()
         tensors = {
@@ -69,6 +85,8 @@ class Saver:
             "optimiser": _optimiser_tensors(self._optimiser),
             "generators": generator_tensors,
         }
+        if self._average.decay:
+            tensors["average"] = self._average.network.state_dict()
         values = {**asdict(state), "generators": generators}
         checkpoint.save(self._folder, state.step, tensors, values)
         took = time.monotonic() - started
@@ -81,6 +99,8 @@ class Saver:
 
     def write_metrics(self, state: State) -> None:
         """Write metrics.jsonl from the history."""
+        if not self._writes:
+            return
         text = "".join(json.dumps(row) + "\n" for row in state.history)
         checkpoint.write_text(self._run.path / "metrics.jsonl", text)
 

@@ -1,37 +1,46 @@
 """The training loop: one straight function.
 
-The order of the items is a pure function of (seed, epoch); all other chance comes from generators
-whose states are in the checkpoint. So a run that was killed and resumed has, on a CPU with the same
-number of threads, the very weights of one that was not.
+The order of the items is a pure function of (seed, epoch), and all other chance of what it is for
+(`mmf.fuse.chance`). So a run that was killed and resumed has, on a CPU with the same number of
+threads, the very weights of one that was not; and a step has the same items whatever the number of
+processes.
 """
 
-import dataclasses
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from mmf import MmfError
-from mmf.fuse import LOSSES, checkpoint
+from mmf.fuse import checkpoint
 from mmf.fuse.config import TrainConfig
-from mmf.fuse.data import choose_device, feature_rows, inputs
+from mmf.fuse.data import feature_rows
+from mmf.fuse.distributed import World, joined
 from mmf.fuse.evaluation import measure
+from mmf.fuse.meter import Meter
 from mmf.fuse.network import Network
-from mmf.fuse.plan import Plan, make_plan, some
+from mmf.fuse.optimiser import Average, make_optimiser
+from mmf.fuse.plan import Plan, some
+from mmf.fuse.progress import Progress, shown
 from mmf.fuse.resume import Saver, State
-from mmf.fuse.run import Run, next_free
+from mmf.fuse.run import Run
+from mmf.fuse.sampling import rows_to_read
+from mmf.fuse.schedule import Course, make_schedule
+from mmf.fuse.splits import some_videos
+from mmf.fuse.start import begun, resumed
+from mmf.fuse.step import Learned, Learning, learn
 from mmf.store import Batch, FeatureStore
 from mmf.store.loader import Loader
 
-MAIN_METRIC = {"single": "accuracy", "multi": "gap@20"}  # chooses the best epoch; ties by the loss
-_MAY_DIFFER = ("out", "store", "device")  # between the config of a run and of its resumption
-Progress = Callable[[Mapping[str, Any]], None]
+MAIN_METRIC = {"single": "accuracy", "multi": "gap@20"}  # chooses the best weights; ties by loss
+_EPOCHS = 100  # where neither epochs nor steps are given
 
 
 class Interrupted(MmfError):
@@ -44,146 +53,161 @@ class NonFinite(MmfError, ArithmeticError):
     """The loss or its gradient is NaN or infinite."""
 
 
-def train(config: TrainConfig, progress: Progress | None = None, *, resume: bool = False) -> Path:
+def train(
+    config: TrainConfig,
+    progress: Progress | None = None,
+    *,
+    on_step: Progress | None = None,
+    resume: bool = False,
+) -> Path:
     """Train as the config says; the folder of the run.
 
-    `progress` is called after each epoch with its row of metrics.jsonl. With `resume`, the run in
-    `config.out` goes on from its newest checkpoint; the config must be the one it was begun with.
+    `progress` is called after each evaluation with its row of metrics.jsonl; `on_step` after each
+    step with the loss, items per second and the share of the time that waited for data. With
+    `resume`, the run in `config.out` goes on from its newest checkpoint; the config must be the one
+    it was begun with. Under torchrun every process takes its part of each batch.
     Raises MmfError where there is nothing to learn from, NonFinite, or Interrupted on SIGTERM.
     """
-    store, device = FeatureStore(config.store), choose_device(config.device)
-    run, plan = _resumed(config, store) if resume else _begun(config, store)
-    torch.manual_seed(config.seed)
-    network = run.network().to(device)
-    if not resume:
-        run.write(plan, network.parameter_counts())
-    optimiser = _optimiser(network, config)
-    saver = Saver(run, network, optimiser)
-    state = saver.restore()
-    if state.step == 0:
-        _standardise(network, store, plan, config)
-    loader = _loader(store, plan, config)
-    with _sigterm() as stop:
-        while not _finished(state, config):
-            for batch in loader.epoch(state.epoch, start_batch=state.batch):
-                loss, norm = _learn(network, optimiser, batch, run)
-                if not math.isfinite(loss + norm):
-                    raise _non_finite(run, state, batch, loss, norm)
-                optimiser.step()
-                state.batch += 1
-                state.step += 1
-                state.loss_sum += loss * len(batch)
-                state.loss_items += len(batch)
-                if stop.is_set():
+    with joined() as world, _sigterm() as stop:
+        store = FeatureStore(config.store)
+        run, plan = (resumed if resume else begun)(config, store, world)
+        what = _learning(run, plan, world)
+        if not resume and world.first:
+            run.write(plan, what.network.parameter_counts())
+        saver = Saver(run, what.network, what.optimiser, what.average, writes=world.first)
+        state = saver.restore()
+        if state.step == 0:
+            _standardise(what.network, store, plan, config)
+        evaluate = partial(measure, what.average.network, store, _held_out(plan, config), run)
+        batches = _batches(_loader(store, plan, config, world), state, what, meter := Meter())
+        with closing(batches), shown(run, state, progress, on_step, world) as show:
+            while True:
+                if _is_due(state, what):
+                    rates = meter.read()
+                    row = _add_row(state, run, world.from_first(evaluate))
+                    if row is state.best:
+                        saver.keep_best()
+                    saver.write_metrics(state)
+                    show.row(row, rates)
+                    meter.start()
+                if _is_finished(state, what):
+                    break
+                learned = learn(what, next(batches), state, stop)
+                if not learned.finite:
+                    saver.save(state)
+                    raise _non_finite(run, state, learned, world)
+                _count(state, learned, what.course)
+                if learned.stopping:
                     saver.save(state)
                     raise _interrupted(run, state)
                 saver.save_if_due(state)
-            row = _close_epoch(state, run, measure(network, store, plan.items["val"], run))
-            if row is state.best:
-                saver.keep_best()
-            saver.write_metrics(state)
-            if progress is not None:
-                progress(row)
+                show.step(state, learned, meter)
         saver.save(state)
     return run.path
 
 
-def _learn(
-    network: Network, optimiser: torch.optim.Optimizer, batch: Batch, run: Run
-) -> tuple[float, float]:
-    """Gradients of one batch, clipped; its loss and the length of the whole gradient."""
-    device = next(network.parameters()).device
-    network.train()
-    one = inputs(batch, run.specs, device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=run.config.precision == "bf16"):
-        logits = network(one.features, one.masks)
-    loss: Tensor = LOSSES.load(run.loss)(logits, one.labels, one.rated)
-    optimiser.zero_grad()
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), run.config.clip_norm)
-    return loss.item(), norm.item()
+def _learning(run: Run, plan: Plan, world: World) -> Learning:
+    config = run.config
+    torch.manual_seed(config.seed)
+    network = run.network().to(world.device(config.device))
+    epoch_steps = math.ceil(len(plan.items["train"]) / config.batch_size)
+    epochs = config.epochs or (_EPOCHS if config.steps is None else math.inf)
+    steps = int(min(config.steps or math.inf, epochs * epoch_steps))
+    return Learning(
+        run=run,
+        world=world,
+        network=network,
+        average=Average(network, config.ema),
+        optimiser=make_optimiser(network, config),
+        schedule=make_schedule(config),
+        course=Course(
+            batch_size=config.batch_size,
+            epoch_steps=epoch_steps,
+            steps=steps,
+            warmup=config.warmup,
+        ),
+    )
 
 
-def _loader(store: FeatureStore, plan: Plan, config: TrainConfig) -> Loader:
+def _loader(store: FeatureStore, plan: Plan, config: TrainConfig, world: World) -> Loader:
     return Loader(
         store=store,
         items=plan.items["train"],
         features=tuple(plan.specs),
         classes=len(plan.classes),
-        max_steps=config.max_steps,
+        max_steps=rows_to_read(config),
         threads=2,
-        batch_size=config.batch_size,
+        batch_size=config.batch_size // (world.size * config.parts),
+        balance=config.balance,
         seed=config.seed,
+        rank=world.rank,
+        world_size=world.size,
     )
 
 
-def _close_epoch(state: State, run: Run, measured: Mapping[str, float]) -> dict[str, Any]:
-    """Add the epoch's row to the history, and make it the best if it is."""
+def _batches(
+    loader: Loader, state: State, what: Learning, meter: Meter
+) -> Generator[Iterator[Batch], None, None]:
+    """This process's parts of each step, from where the training stands on, for ever."""
+    epoch, done, parts = state.epoch, state.batch, what.run.config.parts
+    while True:
+        with closing(loader.epoch(epoch, start_batch=done * parts)) as coming:
+            waited_for = meter.waiting(coming)
+            for _ in range(done, what.course.epoch_steps):
+                yield islice(waited_for, parts)
+        epoch, done = epoch + 1, 0
+
+
+def _held_out(plan: Plan, config: TrainConfig) -> Any:
+    if config.eval_videos is None:
+        return plan.items["val"]
+    return some_videos(plan.items["val"], config.eval_videos, config.seed)
+
+
+def _count(state: State, learned: Learned, course: Course) -> None:
+    state.step += 1
+    state.batch += 1
+    state.loss_sum += learned.loss * learned.items
+    state.loss_items += learned.items
+    if state.batch == course.epoch_steps:
+        state.epoch, state.batch = state.epoch + 1, 0
+
+
+def _is_due(state: State, what: Learning) -> bool:
+    """Whether it is time to evaluate: every so many steps, or after an epoch, and at the end."""
+    if state.step == 0 or (state.history and state.history[-1]["step"] == state.step):
+        return False
+    if state.step >= what.course.steps:
+        return True
+    every = what.run.config.eval_every
+    return state.step % every == 0 if every else state.batch == 0
+
+
+def _is_finished(state: State, what: Learning) -> bool:
+    best = state.best
+    if best is not None:
+        since = sum(row["step"] > best["step"] for row in state.history)
+        if since >= what.run.config.patience:
+            return True
+    return state.step >= what.course.steps
+
+
+def _add_row(state: State, run: Run, measured: Mapping[str, float]) -> dict[str, Any]:
+    """Add the evaluation's row to the history, and make it the best if it is."""
     main = MAIN_METRIC[run.task]
-    state.epoch += 1
     row = {
-        "epoch": state.epoch,
+        "epoch": state.epoch + (state.batch > 0),  # the one that it is in, from 1
         "step": state.step,
         "train_loss": state.loss_sum / max(state.loss_items, 1),
         "val_loss": measured["loss"],
         f"val_{main}": measured[main],
     }
     state.history.append(row)
-    state.batch, state.loss_sum, state.loss_items = 0, 0.0, 0
+    state.loss_sum, state.loss_items = 0.0, 0
     rank = (row[f"val_{main}"], -row["val_loss"])
     if state.best is None or rank > (state.best[f"val_{main}"], -state.best["val_loss"]):
         state.best = row
     return row
-
-
-def _finished(state: State, config: TrainConfig) -> bool:
-    if state.best is not None and state.epoch - state.best["epoch"] >= config.patience:
-        return True
-    return state.epoch >= config.epochs
-
-
-def _begun(config: TrainConfig, store: FeatureStore) -> tuple[Run, Plan]:
-    plan = make_plan(store, config, {})
-    path = Path(config.out) if config.out else next_free(config.fusion)
-    if path.exists():
-        raise MmfError(
-            f"run {str(path)!r} exists. Choose another --out, or continue it with --resume."
-        )
-    return Run.of(path, config, store, plan), plan
-
-
-def _resumed(config: TrainConfig, store: FeatureStore) -> tuple[Run, Plan]:
-    if not config.out:
-        raise MmfError("which run goes on? Name it with --out.")
-    run = Run.open(config.out)
-    asked = dataclasses.replace(config, features=config.features or run.config.features)
-    for name in asked.to_json():
-        old, new = getattr(run.config, name), getattr(asked, name)
-        if old != new and name not in _MAY_DIFFER:
-            raise MmfError(
-                f"run {config.out!r} was begun with {name} {old!r}; this asks for {new!r}. "
-                "Resume with the run's own config.json, or choose another --out."
-            )
-    run.check_features(store)
-    plan = make_plan(store, asked, run.assigned)
-    if plan.digest() != run.digest:
-        raise MmfError(
-            f"the items or labels of store {str(store.path)!r} are not those that run "
-            f"{config.out!r} was begun with, so it cannot go on. Begin another with --out."
-        )
-    return run, plan
-
-
-def _optimiser(network: Network, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; biases and other vectors do not decay."""
-    parameters = list(network.parameters())
-    return torch.optim.AdamW(
-        [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-        ],
-        lr=config.lr,
-    )
 
 
 def _standardise(network: Network, store: FeatureStore, plan: Plan, config: TrainConfig) -> None:
@@ -194,15 +218,28 @@ def _standardise(network: Network, store: FeatureStore, plan: Plan, config: Trai
             network.standardise(name, rows)
 
 
-def _non_finite(run: Run, state: State, batch: Batch, loss: float, norm: float) -> NonFinite:
-    ids = [item.id for item in batch.items]
+def _non_finite(run: Run, state: State, learned: Learned, world: World) -> NonFinite:
+    """The error, with all that repeats the step: the checkpoint before it is written."""
+    mine = [item.id for part in learned.given for item in part]
+    ids = [i for of_process in world.gathered(mine) for i in of_process]
     place = run.path / "nonfinite.json"
-    found = {"epoch": state.epoch + 1, "step": state.step + 1, "items": ids}
-    checkpoint.write_json(place, {**found, "loss": str(loss), "gradient_norm": str(norm)})
+    again = f"mmf train {run.path}/config.json --out {run.path} --resume"
+    if world.first:
+        found = {
+            "epoch": state.epoch + 1,
+            "step": state.step + 1,
+            "items": ids,
+            "loss": str(learned.loss),
+            "gradient_norm": str(learned.norm),
+            "processes": world.size,
+            "replay": again,
+        }
+        checkpoint.write_json(place, found)
     return NonFinite(
-        f"loss {loss:g}, gradient norm {norm:g} in epoch {state.epoch + 1}, step {state.step + 1}, "
-        f"on the items {some(ids)}; all are listed in {str(place)!r}. The weights were not changed "
-        "by this step. Look at these items' features, or lower --lr."
+        f"loss {learned.loss:g}, gradient norm {learned.norm:g} in epoch {state.epoch + 1}, step "
+        f"{state.step + 1}, on the items {some(ids)}; all are listed in {str(place)!r}. "
+        "The weights were not changed by this step. Look at these items' features, or lower --lr; "
+        f"`{again}` repeats this very step."
     )
 
 

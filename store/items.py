@@ -127,6 +127,12 @@ class Items(Sequence[Item]):
         """How many numbers each item has in a column of lists; 0 where it has no list."""
         return pc.fill_null(pc.list_value_length(self.column(name)), 0).to_numpy()
 
+    def label_pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """(place, class) of every positive label; an item without one has the class -1."""
+        places, classes = self._lists.pairs("labels", self._rows(np.arange(len(self))))
+        none = np.flatnonzero(self.lengths("labels") == 0)
+        return np.concatenate([places, none]), np.concatenate([classes, np.full(len(none), -1)])
+
     def with_splits(self, splits: pa.ChunkedArray) -> "Items":
         """The same items, in these splits."""
         at = self.table.schema.get_field_index("split")

@@ -1,6 +1,6 @@
 """Items in batches, epoch after epoch, for any model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from mmf.store.ahead import Ahead
 from mmf.store.batch import Batch, Reading, fill
 from mmf.store.buffers import Buffers
 from mmf.store.items import Item, Items
-from mmf.store.order import WINDOW_BYTES, Order, Shuffle, order
+from mmf.store.order import WINDOW_BYTES, Order, Shuffle, balanced_order, order
 
 if TYPE_CHECKING:
     from mmf.store.feature_store import FeatureStore
@@ -27,7 +27,8 @@ class Loader(Reading):
 
     The order is a pure function of (seed, epoch, rank, world_size) and the items: see
     `mmf.store.order`. ``shuffle=True`` is ``"window"``, which is ``"full"`` where the items' rows
-    are not more than `window_bytes`. Each of `world_size` ranks has its own part of the epoch.
+    are not more than `window_bytes`. With `balance` every class comes as often as the others: see
+    `balanced_order`. Each of `world_size` ranks has its own part of the epoch.
     The items are those that it was made with, whatever the store takes in later; with threads, no
     other thread may commit to or refresh this very store while an epoch runs.
     """
@@ -36,6 +37,7 @@ class Loader(Reading):
     items: Sequence[Item]
     batch_size: int = 128
     shuffle: Shuffle = True
+    balance: bool = False  # every class as often as the others, whatever `shuffle` says
     seed: int = 0
     window_bytes: int = WINDOW_BYTES
     rank: int = 0
@@ -48,7 +50,7 @@ class Loader(Reading):
             raise MmfError(f"batch_size is {self.batch_size}; expected 1 or more.")
         self._order(0)  # now rather than in the first epoch
 
-    def epoch(self, epoch: int = 0, *, start_batch: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int = 0, *, start_batch: int = 0) -> Generator[Batch, None, None]:
         """One epoch from its batch `start_batch` on, at no cost; its last one may be smaller.
 
         While one batch is used, the system is asked for what comes next; with more than one
@@ -124,10 +126,18 @@ class Loader(Reading):
     def _in_memory(self) -> bool:
         """Whether memory holds what is read in random order: a window, or everything."""
         total = int(self._places[1].sum())
-        in_windows = self.shuffle in (True, "window")
+        in_windows = self.shuffle in (True, "window") and not self.balance
         return (min(total, self.window_bytes) if in_windows else total) <= mapped.most_bytes()
 
+    @cached_property
+    def _label_pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._columns.label_pairs()
+
     def _order(self, epoch: int) -> Order:
+        if self.balance:
+            n = len(self.items)
+            whole = balanced_order(*self._label_pairs, n, seed=self.seed, epoch=epoch)
+            return whole.of_rank(self.rank, self.world_size)
         slots, sizes = self._places
         whole = order(
             slots,

@@ -93,3 +93,24 @@ def _random(seed: int, epoch: int, *, stream: int) -> np.random.Generator:
     key = np.array([seed, epoch], dtype=np.uint64)
     counter = np.array([0, 0, 0, stream], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+def balanced_order(
+    items: np.ndarray, classes: np.ndarray, n: int, *, seed: int, epoch: int
+) -> Order:
+    """`n` items in random order, every class as often as the others.
+
+    `items` and `classes` are the pairs (item, a class of it). Each class gives equally many, its
+    own items in turn; an item of several classes stands for each of them.
+    """
+    random = _random(seed, epoch, stream=2)
+    shuffled = random.permutation(len(items))
+    by_class = shuffled[np.argsort(classes[shuffled], kind="stable")]
+    _, counts = np.unique(classes, return_counts=True)
+    if not len(counts):
+        return Order.as_given(0)
+    place = random.permutation(n)
+    which, turn = place % len(counts), place // len(counts)
+    first = np.cumsum(counts) - counts
+    chosen = items[by_class[first[which] + turn % counts[which]]]
+    return Order(items=chosen, ends=np.array([n]))

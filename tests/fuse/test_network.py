@@ -10,7 +10,7 @@ from mmf.fuse import HEADS
 from mmf.fuse.config import TrainConfig
 from mmf.fuse.fusions import FUSIONS
 from mmf.fuse.network import Network
-from mmf.fuse.normalise import Normalise
+from mmf.fuse.normalise import Normalise, l2_joint
 
 SHAPES = {"a": (3,), "b": (4,)}
 SMALL = {"mfb": {"outputs": 8}, "fc_concat": {"outputs": 8}}
@@ -48,7 +48,7 @@ def test_every_fusion_goes_with_every_head(fusion, head):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("normalise", ["standardise", "l2", "none"])
+@pytest.mark.parametrize("normalise", ["standardise", "l2", "l2_joint", "none"])
 def test_padding_does_not_change_the_logits(fusion, normalise):
     network = build(fusion, normalise=normalise)
     if normalise == "standardise":
@@ -141,3 +141,22 @@ def test_l2_clamps_the_squared_length_as_tensorflow_does():
         torch.tensor([[[3.0, 4.0], [1e-8, 0.0], [0.0, 0.0]]]), torch.ones(1, 3, dtype=torch.bool)
     )
     assert torch.allclose(out, torch.tensor([[[0.6, 0.8], [0.01, 0.0], [0.0, 0.0]]]))
+
+
+def test_joint_l2_divides_by_the_length_of_all_features_rows_at_a_step():
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 5, 3), torch.randn(2, 3, 4)
+    both = torch.cat([a, torch.nn.functional.pad(b, (0, 0, 0, 2))], 2)
+    wanted = both / both.norm(dim=2, keepdim=True)
+    found = l2_joint([a, b])
+    assert torch.allclose(found[0], wanted[..., :3])
+    assert torch.allclose(found[1], wanted[:, :3, 3:])
+    assert torch.equal(l2_joint([torch.zeros(1, 1, 2)])[0], torch.zeros(1, 1, 2))
+    assert torch.allclose(
+        l2_joint([torch.full((1, 1, 1), 1e-8), torch.zeros(1, 1, 1)])[0], torch.tensor(0.01)
+    )
+
+
+def test_joint_l2_refuses_rows_of_several_vectors():
+    with pytest.raises(MmfError, match=r"'g' has rows of shape \[7, 7, 4\]"):
+        build(shapes={"a": (3,), "g": (7, 7, 4)}, normalise="l2_joint")

@@ -8,6 +8,7 @@ import pytest
 from mmf import MmfError, UnknownName
 from mmf.fuse import TrainConfig
 from mmf.fuse.plan import make_plan
+from mmf.fuse.splits import by_split, some_videos, split_name
 from mmf.store import FeatureSpec, FeatureStore, Track
 
 VIDEOS = [f"v{i:02}" for i in range(40)]
@@ -205,3 +206,52 @@ def test_youtube8ms_validate_is_the_val_split(make_store):
     store.label(labels(), split=split)
     made = plan(store)
     assert (len(made.items["val"]), made.assigned) == (10, {})
+
+
+def test_the_digest_changes_with_items_labels_and_splits_and_with_nothing_else(make_store):
+    split = {v: "train" if i < 30 else "val" for i, v in enumerate(VIDEOS)}
+    changes = [
+        ({}, {}, {}),
+        ({"v00": ["dog"]}, {}, {}),
+        ({"v00": []}, {}, {}),
+        ({"v00": ["cat", "dog"]}, {}, {}),
+        ({"v00": []}, {"v00": ["dog"]}, {}),
+        ({}, {}, {"v00": "val"}),
+        ({}, {}, {"v00": "test"}),
+    ]
+    digests = []
+    for number, (other, unrated, moved) in enumerate(changes):
+        store = make_store(VIDEOS, f"s{number}")
+        store.label({**labels(), **other}, unrated=unrated, split={**split, **moved})
+        digests.append(plan(store).digest())
+    assert len({*digests}) == len(changes)
+    again = make_store(VIDEOS[::-1], "again")
+    again.label(dict(reversed(labels().items())), split={**split, **dict.fromkeys(["v30"], "dev")})
+    assert plan(again).digest() == digests[0]
+
+
+def test_items_of_a_split_are_those_that_a_loop_would_find(make_store):
+    store = make_store(VIDEOS)
+    split = {v: ["train", "validate", "dev", "Test", "mine"][i % 5] for i, v in enumerate(VIDEOS)}
+    del split["v07"]
+    store.label({v: ["cat"] for v in VIDEOS}, split=split)
+    assigned = {"v00": "test", "v07": "val"}
+    wanted: dict[str, list[str]] = {}
+    for video in VIDEOS:
+        name = assigned.get(video, split.get(video))
+        wanted.setdefault(split_name(name), []).append(video)
+    found = by_split(store.items(), assigned)
+    assert {s: [i.video_id for i in part] for s, part in found.items()} == wanted
+    assert all(i.split == s for s, part in found.items() for i in part)
+
+
+def test_some_videos_keep_all_their_items_and_are_the_same_each_time(make_store):
+    store = make_store(VIDEOS)
+    store.label({(v, s, s + 1.0): ["cat"] for v in VIDEOS for s in (0.0, 1.0)})
+    items = store.items()
+    found = some_videos(items, 7, seed=1)
+    assert len(found) == 14
+    assert len({i.video_id for i in found}) == 7
+    assert found == some_videos(items, 7, seed=1)
+    assert found != some_videos(items, 7, seed=2)
+    assert some_videos(items, 40, seed=1) == items

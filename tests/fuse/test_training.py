@@ -14,7 +14,17 @@ import pytest
 import torch
 
 from mmf import MmfError
-from mmf.fuse import Interrupted, TrainConfig, checkpoint, evaluate, load, resume, train, training
+from mmf.fuse import (
+    LOSSES,
+    Interrupted,
+    TrainConfig,
+    checkpoint,
+    evaluate,
+    load,
+    resume,
+    train,
+    training,
+)
 from mmf.fuse.fusions import FUSIONS
 from mmf.store import FeatureStore
 
@@ -56,14 +66,14 @@ def contents(run: Path) -> dict[str, bytes]:
 
 def at_step(monkeypatch, number: int, act) -> None:
     """Call `act` while step `number` is being computed."""
-    learn, steps = training._learn, iter(range(1, 1000))
+    learn, steps = training.learn, iter(range(1, 1000))
 
     def counting(*arguments):
         if next(steps) == number:
             act()
         return learn(*arguments)
 
-    monkeypatch.setattr(training, "_learn", counting)
+    monkeypatch.setattr(training, "learn", counting)
 
 
 def test_a_run_that_is_there_is_not_overwritten(config):
@@ -109,21 +119,40 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_items(config, monkeypa
         return logits.sum() * float("nan")
 
     calls = iter(range(100))
-    good = training.LOSSES.load("ce")
-    monkeypatch.setattr(training.LOSSES, "load", lambda name: broken if next(calls) == 7 else good)
+    good = LOSSES.load("ce")
+    monkeypatch.setattr(LOSSES, "load", lambda name: broken if next(calls) == 7 else good)
     with pytest.raises(training.NonFinite, match="loss nan") as caught:
         train(config)
     written = json.loads((Path(config.out) / "nonfinite.json").read_text())
     assert len(written["items"]) == 8
     assert repr(written["items"][0]) in str(caught.value)
     assert (written["epoch"], written["step"]) == (2, 7)
+    assert written["replay"] in str(caught.value)
+
+
+def test_the_step_that_was_not_finite_is_repeated_by_resuming(config, tmp_path, monkeypatch):
+    wanted = train(replace(config, out=tmp_path / "whole"))
+    learn, seen = LOSSES.load("ce"), []
+
+    def broken(logits, labels, rated):
+        seen.append(logits.detach().clone())
+        return learn(logits, labels, rated) * (float("nan") if len(seen) == 9 else 1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LOSSES, "load", lambda name: broken)
+        with pytest.raises(training.NonFinite):
+            train(config)
+        failed = seen[8]
+        train(config, resume=True)
+        assert torch.equal(seen[9], failed)
+    assert contents(Path(config.out)) == contents(wanted)
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_too(config, monkeypatch):
     def steep(logits, labels, rated):
         return (logits * 0).abs().sqrt().sum()  # 0, with a gradient of 0 / 0
 
-    monkeypatch.setattr(training.LOSSES, "load", lambda name: steep)
+    monkeypatch.setattr(LOSSES, "load", lambda name: steep)
     with pytest.raises(training.NonFinite, match="gradient norm nan in epoch 1, step 1"):
         train(config)
 
@@ -207,6 +236,119 @@ def test_training_stops_when_validation_stays_and_keeps_the_best(config):
     ranks = [(r["val_accuracy"], -r["val_loss"]) for r in rows]
     assert len(rows) == ranks.index(max(ranks)) + 1 + 3 < 200
     assert evaluate(run, split="val", device="cpu")["loss"] == pytest.approx(-max(ranks)[1])
+
+
+def rows_of(run: Path) -> list[dict]:
+    return [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_steps_end_a_run_and_evaluations_come_every_so_often(config):
+    rows = rows_of(train(replace(config, epochs=None, steps=12, eval_every=5)))
+    assert [r["step"] for r in rows] == [5, 10, 12]
+    assert [r["epoch"] for r in rows] == [1, 2, 3]
+
+
+def test_what_comes_first_ends_a_run(config, tmp_path):
+    rows = rows_of(train(replace(config, epochs=2, steps=1000)))
+    assert [r["step"] for r in rows] == [5, 10]
+    rows = rows_of(train(replace(config, epochs=2, steps=7, out=tmp_path / "b")))
+    assert [r["step"] for r in rows] == [5, 7]
+
+
+def test_patience_counts_evaluations(config):
+    rows = rows_of(train(replace(config, epochs=None, eval_every=2, patience=3, lr=0.05)))
+    ranks = [(r["val_accuracy"], -r["val_loss"]) for r in rows]
+    assert len(rows) == ranks.index(max(ranks)) + 1 + 3
+
+
+def test_a_fixed_part_of_validation_serves_where_it_is_asked_for(config, tmp_path, monkeypatch):
+    seen = []
+    measure = training.measure
+    monkeypatch.setattr(
+        training, "measure", lambda n, s, items, r: (seen.append(items), measure(n, s, items, r))[1]
+    )
+    train(replace(config, epochs=2, eval_videos=5))
+    train(replace(config, epochs=1, eval_videos=5, seed=1, out=tmp_path / "b"))
+    ids = [[i.id for i in part] for part in seen]
+    assert ids[0] == ids[1]
+    assert ids[0] != ids[2]
+    assert len(ids[0]) == len({*ids[0]}) == len(ids[2]) == 5
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(config, tmp_path):
+    options = {"dropout": 0.0, "fusion_options": {**SMALL["mfb"], "dropout": 0.0}, "lr": 1e-3}
+    whole = load(train(replace(config, **options))).state_dict()
+    parts = load(train(replace(config, **options, parts=4, out=tmp_path / "parts"))).state_dict()
+    assert all(torch.allclose(parts[n], whole[n], rtol=1e-3, atol=1e-6) for n in whole)
+
+
+ALL = {
+    "optimiser": "sgd",
+    "lr": 0.05,
+    "schedule": "cosine",
+    "warmup": 3,
+    "l2": {"head": 1e-3, "fusion": 1e-4},
+    "clip": "tensor",
+    "clip_norm": 0.5,
+    "ema": 0.9,
+    "parts": 2,
+    "balance": True,
+    "modality_dropout": 0.3,
+    "sample": "sequence",
+    "max_steps": 4,
+    "normalise": "l2_joint",
+    "eval_every": 3,
+    "eval_videos": 8,
+    "precision": "bf16",
+}
+
+
+@pytest.mark.parametrize("number", [1, 6, 8, 15])
+def test_with_everything_asked_for_a_run_that_was_stopped_goes_on_to_the_same_bits(
+    config, tmp_path, monkeypatch, number
+):
+    config = replace(config, **ALL)
+    wanted = train(replace(config, out=tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        at_step(patch, number, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted, match=f"after step {number};"):
+            train(config)
+    assert contents(train(config, resume=True)) == contents(wanted)
+
+
+def test_the_average_of_the_weights_is_evaluated_and_kept(config):
+    run = train(replace(config, epochs=3, ema=0.9))
+    path, _ = checkpoint.newest(run / "checkpoints")
+    average, network = (checkpoint.load_tensors(path, n) for n in ("average", "network"))
+    kept, best = load(run).state_dict(), rows_of(run)
+    assert not torch.equal(average["head.0.linear.weight"], network["head.0.linear.weight"])
+    if best[-1] == max(best, key=lambda r: (r["val_accuracy"], -r["val_loss"])):
+        assert all(torch.equal(kept[n], average[n]) for n in kept)
+    assert torch.equal(average["normalise.0.mean"], network["normalise.0.mean"])
+
+
+def test_every_step_is_told_with_its_loss_and_rate(config):
+    told = []
+    train(replace(config, epochs=2), on_step=told.append)
+    assert [t["step"] for t in told] == list(range(1, 11))
+    assert all(t["items_per_second"] > 0 and 0 <= t["waiting"] <= 1 for t in told)
+
+
+def test_scalars_go_to_tensorboard_where_it_is_installed(config):
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(replace(config, epochs=2))
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    assert [e.step for e in events.Scalars("val_loss")] == [5, 10]
+    assert events.Scalars("val_loss")[1].value == pytest.approx(rows_of(run)[1]["val_loss"])
+
+
+def test_a_project_without_its_package_is_refused_before_anything_is_written(config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(MmfError, match="project 'mine' .* is not installed"):
+        train(replace(config, wandb="mine"))
+    assert not Path(config.out).exists()
 
 
 def test_statistics_come_from_the_training_split_alone(config, xor_store, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from mmf import MmfError
 from mmf.store import FeatureSpec, FeatureStore, Track
-from mmf.store.order import epoch_order, order
+from mmf.store.order import balanced_order, epoch_order, order
 
 SLOTS = np.repeat(np.arange(40), 25)
 SIZES = np.full(1000, 10)
@@ -114,3 +114,44 @@ def test_windows_of_a_store_are_its_slots(store):
     found = store.batches("f", "train", 10, shuffle="window", window_bytes=80)
     for batch in found:  # two slots of five videos of 8 bytes each
         assert len({i.video_id[:2] for i in batch.items}) == 2
+
+
+def test_in_a_balanced_epoch_every_class_comes_equally_often_and_its_items_in_turn():
+    items, classes = np.arange(100), np.repeat([0, 1, 2, 7], [80, 10, 9, 1])
+    found = balanced_order(items, classes, 100, seed=0, epoch=0)
+    assert np.bincount(classes[found.items]).tolist() == [25, 25, 25, 0, 0, 0, 0, 25]
+    counts = np.bincount(found.items, minlength=100)
+    assert counts[:80].max() == 1
+    assert {*counts[80:90]} == {2, 3}
+    assert found.ends.tolist() == [100]
+
+
+def test_an_item_of_several_classes_stands_for_each():
+    items, classes = np.array([0, 0, 1, 2, 3]), np.array([0, 1, 1, 1, 1])
+    found = balanced_order(items, classes, 40, seed=0, epoch=0)
+    counts = np.bincount(found.items, minlength=4)
+    assert counts.tolist() == [25, 5, 5, 5]
+
+
+def test_a_balanced_order_depends_on_seed_and_epoch_alone():
+    def of(**options):
+        pairs = np.arange(60), np.arange(60) % 7
+        return balanced_order(*pairs, 60, **options).items.tolist()
+
+    assert of(seed=1, epoch=2) == of(seed=1, epoch=2)
+    assert len({tuple(of(seed=s, epoch=e)) for s in (1, 2) for e in (1, 2)}) == 4
+    assert balanced_order(np.array([], int), np.array([], int), 0, seed=0, epoch=0).items.size == 0
+
+
+def test_a_balanced_loader_divides_its_epoch_among_ranks(store):
+    store.label({"v00": ["rare"], "v01": []})
+
+    def ids(**options):
+        loader = store.loader("f", "train", batch_size=4, balance=True, **options)
+        return [i.video_id for batch in loader.epoch(1) for i in batch.items]
+
+    whole = ids()
+    assert len(whole) == 30
+    assert (whole.count("v00"), whole.count("v01")) == (10, 10)  # of x, rare and none
+    assert ids(rank=0, world_size=2) == whole[::2]
+    assert ids(rank=1, world_size=2) == whole[1::2]
