@@ -12,9 +12,8 @@ from dataclasses import replace
 from mmf import MmfError
 from mmf.extract.asked import USUAL, Asked, JobOptions, asked
 from mmf.extract.backbones import Backbone
-from mmf.extract.lanes import Work, run_here, run_processes
+from mmf.extract.lanes import LONG_BYTES, Work, bytes_of, run_here, run_processes
 from mmf.extract.manifest import Input, Manifest
-from mmf.extract.media.urls import is_far
 from mmf.extract.pipeline import Feature, Task
 from mmf.extract.recipe import build, spec
 from mmf.extract.request import FeatureRequest
@@ -24,7 +23,6 @@ from mmf.store import FeatureSpec, FeatureStore
 
 # a process takes seconds to load torch: it is worth it for so many videos, or so large ones
 VIDEOS_PER_LANE = 32
-BYTES_PER_LANE = 32 << 20
 
 
 def extract(
@@ -96,7 +94,7 @@ class _Job:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         lanes = 0.0
         for task in tasks:
-            lanes += _bytes(task.source) / BYTES_PER_LANE + 1 / VIDEOS_PER_LANE
+            lanes += bytes_of(task.source) / LONG_BYTES + 1 / VIDEOS_PER_LANE
             if lanes >= (cores or 1):
                 break
         return max(1, min(int(lanes), len(tasks), cores or 1))
@@ -141,16 +139,6 @@ class _Job:
             stopped=tally.stop.requested,
             max_failure_rate=self.options.max_failure_rate,
         )
-
-
-def _bytes(source: Input) -> int:
-    """How large a file is; one at a URL is as its manifest says, else worth a lane of its own."""
-    if is_far(source.path):
-        return source.size or BYTES_PER_LANE
-    try:
-        return os.stat(source.path).st_size
-    except (OSError, ValueError):  # the decoder says what is wrong
-        return 0
 
 
 def _counts(store: FeatureStore, feature: str, inputs: Sequence[Input]) -> Counts:

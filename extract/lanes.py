@@ -23,6 +23,8 @@ from typing import Any
 
 from mmf import MmfError
 from mmf.extract.decoder.parent import Decoder
+from mmf.extract.manifest import Input
+from mmf.extract.media.urls import is_far
 from mmf.extract.memory import memory_kept
 from mmf.extract.pipeline import AHEAD, Feature, Lane, Task, VideoEnded
 from mmf.extract.recipe import build, spec
@@ -33,6 +35,7 @@ from mmf.extract.stopping import Stop, Stopped
 from mmf.store import FeatureStore
 
 OnEnded = Callable[[VideoEnded | Spent], None]
+LONG_BYTES = 32 << 20  # a video that is worth a lane of its own
 BYTES_AHEAD = 16 << 20  # of videos that wait in a lane: long ones are to wait for any lane
 PATIENCE = 25.0  # seconds that a lane has to commit what is finished before it is killed
 _PR_SET_PDEATHSIG = 1
@@ -191,16 +194,21 @@ class _Process:
                 self.pipe.send(task)
             if task is None:
                 break
-            self.held.append(task.source.size or _bytes(task.source.path))
+            self.held.append(bytes_of(task.source))
 
     def close(self) -> None:
         self.pipe.close()
         self.process.wait()
 
 
-def _bytes(path: str) -> int:
+def bytes_of(source: Input) -> int:
+    """How large a file is, or should be; one at a URL of which nothing is said counts as long."""
+    if source.size:
+        return source.size
+    if is_far(source.path):
+        return LONG_BYTES
     try:
-        return os.stat(path).st_size
+        return os.stat(source.path).st_size
     except (OSError, ValueError):  # the decoder says what is wrong
         return 0
 

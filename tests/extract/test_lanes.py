@@ -1,4 +1,4 @@
-"""How many videos a lane is given ahead."""
+"""How many videos a lane is given ahead, by their size."""
 
 from collections import deque
 
@@ -48,3 +48,9 @@ def test_a_file_that_is_not_there_is_left_to_the_decoder():
     one = lane()
     one.feed(iter([Task(source=Input(video_id="a", path="no/such.mp4"))]))
     assert list(one.held) == [0]
+
+
+def test_media_at_a_url_of_which_nothing_is_said_counts_as_long():
+    one, url = lane(), "https://example.org/film.mp4"
+    one.feed(Task(source=Input(video_id=str(i), path=url)) for i in range(9))
+    assert len(one.pipe) == 2
