@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from mmf.store.ahead import Ahead
 from mmf.store.batch import Batch, Reading, fill
 from mmf.store.buffers import Buffers
 from mmf.store.items import Item, Items
-from mmf.store.order import WINDOW_BYTES, Order, Shuffle, balanced_order, order
+from mmf.store.order import WINDOW_BYTES, Order, Shuffle, balanced_order, by_group, order
 
 if TYPE_CHECKING:
     from mmf.store.feature_store import FeatureStore
@@ -40,6 +41,7 @@ class Loader(Reading):
     balance: bool = False  # every class as often as the others, whatever `shuffle` says
     seed: int = 0
     window_bytes: int = WINDOW_BYTES
+    by_video: bool = False
     rank: int = 0
     world_size: int = 1
     buffers: Buffers = field(default_factory=Buffers)  # may be shared with others
@@ -48,7 +50,12 @@ class Loader(Reading):
         super().__post_init__()
         if self.batch_size < 1:
             raise MmfError(f"batch_size is {self.batch_size}; expected 1 or more.")
-        self._order(0)  # now rather than in the first epoch
+        if self.balance and self.by_video:
+            raise MmfError(
+                "balance takes items one by one, and by_video keeps those of a video together. "
+                "Leave one of them."
+            )
+        self._order(0).of_rank(self.rank, self.world_size)  # now rather than in the first epoch
 
     def epoch(self, epoch: int = 0, *, start_batch: int = 0) -> Generator[Batch, None, None]:
         """One epoch from its batch `start_batch` on, at no cost; its last one may be smaller.
@@ -57,17 +64,17 @@ class Loader(Reading):
         thread, the next batch is read already. The memory of a batch that nobody keeps is used
         again for a later one.
         """
-        left = self._order(epoch).after(start_batch * self.batch_size)
+        left, ends = self._from(epoch, start_batch)
         features = {name: self.store.stored(name) for name in self.features}
         with ExitStack() as stack:
             ahead = Ahead(features, self._positions, left, in_memory=self._in_memory)
             stack.enter_context(ahead)
             if self.threads == 1:
-                yield from self._batches(left, ahead)
+                yield from self._batches(left, ends, ahead)
                 return
             readers = stack.enter_context(ThreadPoolExecutor(self.threads))
             one = stack.enter_context(ThreadPoolExecutor(1))
-            batches = self._batches(left, ahead, readers)
+            batches = self._batches(left, ends, ahead, readers)
             coming = one.submit(next, batches, None)
             while (batch := coming.result()) is not None:
                 coming = one.submit(next, batches, None)
@@ -75,11 +82,15 @@ class Loader(Reading):
                 del batch
 
     def _batches(
-        self, left: Order, ahead: Ahead, readers: ThreadPoolExecutor | None = None
+        self,
+        left: Order,
+        ends: np.ndarray,
+        ahead: Ahead,
+        readers: ThreadPoolExecutor | None = None,
     ) -> Iterator[Batch]:
-        for start in range(0, len(left.items), self.batch_size):
+        for start, end in pairwise([0, *ends.tolist()]):
             ahead.reached(start)
-            numbers = left.items[start : start + self.batch_size]
+            numbers = left.items[start:end]
             at = {name: found[numbers] for name, found in self._positions.items()}
             part = self._columns.take(numbers)
             yield fill(
@@ -129,6 +140,27 @@ class Loader(Reading):
         in_windows = self.shuffle in (True, "window") and not self.balance
         return (min(total, self.window_bytes) if in_windows else total) <= mapped.most_bytes()
 
+    def _from(self, epoch: int, start_batch: int) -> tuple[Order, np.ndarray]:
+        """What this rank reads from a batch on, and where its batches end in it."""
+        size, whole = self.batch_size, self._order(epoch)
+        if not self.by_video:
+            left = whole.of_rank(self.rank, self.world_size).after(start_batch * size)
+            n = len(left.items)
+            return left, np.minimum(np.arange(size, n + size, size), n)
+        items, video = by_group(whole, *self._videos)
+        mine = (video % self.world_size == self.rank) & (
+            video // self.world_size >= start_batch * size
+        )
+        items, batch = items[mine], video[mine] // self.world_size // size
+        ends = np.flatnonzero(np.diff(batch, append=-1)) + 1
+        return Order(items=items, ends=np.array([len(items)])), ends
+
+    @cached_property
+    def _videos(self) -> tuple[np.ndarray, np.ndarray]:
+        """The number of each item's video, and where it starts there; both (n,)."""
+        codes = self._columns.video_ids.combine_chunks().dictionary_encode().indices
+        return codes.to_numpy().astype(np.int64), self._columns.table["start"].to_numpy()
+
     @cached_property
     def _label_pairs(self) -> tuple[np.ndarray, np.ndarray]:
         return self._columns.label_pairs()
@@ -136,10 +168,9 @@ class Loader(Reading):
     def _order(self, epoch: int) -> Order:
         if self.balance:
             n = len(self.items)
-            whole = balanced_order(*self._label_pairs, n, seed=self.seed, epoch=epoch)
-            return whole.of_rank(self.rank, self.world_size)
+            return balanced_order(*self._label_pairs, n, seed=self.seed, epoch=epoch)
         slots, sizes = self._places
-        whole = order(
+        return order(
             slots,
             sizes,
             shuffle=self.shuffle,
@@ -147,4 +178,3 @@ class Loader(Reading):
             epoch=epoch,
             window_bytes=self.window_bytes,
         )
-        return whole.of_rank(self.rank, self.world_size)

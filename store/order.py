@@ -114,3 +114,17 @@ def balanced_order(
     first = np.cumsum(counts) - counts
     chosen = items[by_class[first[which] + turn % counts[which]]]
     return Order(items=chosen, ends=np.array([n]))
+
+
+def by_group(order: Order, groups: np.ndarray, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The items of each group side by side, and the number of each one's group, both (n,).
+
+    Groups come as their first items do in `order`, and the items of one by `within`; `groups` and
+    `within` say it of every item by number.
+    """
+    place = np.empty(len(groups), dtype=np.int64)
+    place[order.items] = np.arange(len(groups))
+    first = np.full(groups.max(initial=-1) + 1, len(groups))
+    np.minimum.at(first, groups, place)
+    items = np.lexsort((within, first[groups]))
+    return items, np.unique(first[groups[items]], return_inverse=True)[1]

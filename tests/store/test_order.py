@@ -155,3 +155,46 @@ def test_a_balanced_loader_divides_its_epoch_among_ranks(store):
     assert (whole.count("v00"), whole.count("v01")) == (10, 10)  # of x, rare and none
     assert ids(rank=0, world_size=2) == whole[::2]
     assert ids(rank=1, world_size=2) == whole[1::2]
+
+
+@pytest.fixture
+def intervals(store):
+    """The same videos with 1 to 5 labelled intervals each, later ones labelled first."""
+    videos = store.state("f")
+    for last in (True, False):
+        keys = [(v, t, t + 1) for n, v in enumerate(videos) for t in range(1 + n % 5)]
+        keys = [key for key in reversed(keys) if (key[1] > 2) is last]
+        split = dict.fromkeys(videos, "train")
+        store.label({key: ["x"] for key in keys}, name="parts", split=split)
+    return store
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_batch_by_video_has_all_items_of_its_videos_by_their_start(intervals, shuffle):
+    loader = intervals.loader(
+        "f", "train", label_set="parts", batch_size=4, seed=3, by_video=True, shuffle=shuffle
+    )
+    found = [list(batch.items) for batch in loader.epoch(0)]
+    for batch in found:
+        videos = [item.video_id for item in batch]
+        places = [(videos.index(item.video_id), item.start) for item in batch]
+        assert places == sorted(places)
+    assert [len({i.video_id for i in batch}) for batch in found] == [4] * 7 + [2]
+    every = [item for batch in found for item in batch]
+    wanted = intervals.items("train", label_set="parts")
+    assert sorted(i.id for i in every) == sorted(i.id for i in wanted)
+    assert [list(b.items) for b in loader.epoch(0, start_batch=5)] == found[5:]
+    assert list(loader.epoch(0, start_batch=99)) == []
+    assert ([list(b.items) for b in loader.epoch(1)] == found) is not shuffle
+
+
+def test_ranks_share_the_videos_of_an_epoch_by_video(intervals):
+    def ids(**options):
+        found = intervals.batches(
+            "f", "train", label_set="parts", by_video=True, epoch=2, **options
+        )
+        return [sorted(item.id for item in batch.items) for batch in found]
+
+    parts = [ids(batch_size=2, rank=rank, world_size=2) for rank in range(2)]
+    for together, *apart in zip(ids(batch_size=4), *parts, strict=True):
+        assert sorted(i for part in apart for i in part) == together
