@@ -1,6 +1,6 @@
-"""CMU-MOSI from features computed elsewhere: singles, concat, FC-concat and MFB in one table.
+"""CMU-MOSI from features computed elsewhere: single features, fusions and context in one table.
 
-    python benchmarks/mosi.py ../shared/data/features/mosi_bclstm/mosi.npz [--seeds 5]
+    python benchmarks/mosi.py ../shared/data/features/mosi_bclstm/mosi.npz [--seeds 5] [--only mfb]
 
 Each video is a track of its utterances, one row each, at its segment's number in seconds; each
 utterance is a labelled interval of it. The test split is the official one, by video; validation is
@@ -24,6 +24,17 @@ from mmf.store import FeatureSpec, FeatureStore, Track
 FEATURES = ("text", "audio", "video")
 CLASSES = ("negative", "positive")
 DECAYS = (0.01, 1.0, 10.0)
+FUSIONS: dict[str, dict[str, int]] = {
+    "concat": {},
+    "fc_concat": {},
+    "mfb": {},
+    "mfh": {},
+    "mlb": {},
+    "mutan": {"size": 200, "rank": 5, "outputs": 400},  # 77 M parameters otherwise
+    "mcb": {"outputs": 4000},
+    "weighted": {},
+    "late": {},
+}
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -82,8 +93,11 @@ def configs(store: FeatureStore) -> dict[str, TrainConfig]:
     """The table's rows, before their weight decay is chosen."""
     base = TrainConfig(store=store.path, features=FEATURES, dropout=0.5, patience=10, device="cpu")
     singles = {f: replace(base, features=(f,), fusion="single") for f in FEATURES}
-    fusions = {n: replace(base, fusion=n) for n in ("concat", "fc_concat", "mfb")}
-    return singles | fusions
+    fusions = {n: replace(base, fusion=n, fusion_options=o) for n, o in FUSIONS.items()}
+    # as bc-LSTM's code: batches of 10 videos, dropout of 0.4 before the LSTM
+    context = {"head": "sequence", "batch_size": 10, "dropout": 0.4}
+    both = {f"{n}, in sequence": replace(fusions[n], **context) for n in ("concat", "mfb")}
+    return singles | fusions | both
 
 
 def select(config: TrainConfig) -> TrainConfig:
@@ -107,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", help="rows of the table whose names have this in them")
     options = parser.parse_args()
     logging.disable(logging.WARNING)  # that there is no val split is said above
     table = read(options.data)
@@ -114,6 +129,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = store_features(table, Path(folder) / "mosi.mmf")
         for name, config in configs(store).items():
+            if options.only and options.only not in name:
+                continue
             chosen = select(replace(config, out=f"{folder}/{name}"))
             accuracies, means = [], []
             for seed in range(options.seeds):

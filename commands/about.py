@@ -33,8 +33,9 @@ def list_(kind: str) -> None:
     elif kind == "presets":
         _list_presets()
     elif kind in tables:
-        for name in tables[kind]:
-            click.echo(name)
+        table = tables[kind]
+        rows = [(name, (table.load(name).__doc__ or "").partition("\n")[0]) for name in table]
+        show_columns((kind, "what it is"), [rows])
     else:
         raise unknown("kind", kind, ["backbones", "presets", *tables])
 

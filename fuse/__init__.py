@@ -28,7 +28,12 @@ __all__ = [
 
 HEADS = Registry(
     "head",
-    {"logistic": "mmf.fuse.heads:Logistic", "moe": "mmf.fuse.heads:MixtureOfExperts"},
+    {
+        "logistic": "mmf.fuse.heads:Logistic",
+        "moe": "mmf.fuse.heads:MixtureOfExperts",
+        "gated": "mmf.fuse.gating:Gated",
+        "sequence": "mmf.fuse.sequence:SequenceHead",
+    },
 )
 LOSSES = Registry(
     "loss",

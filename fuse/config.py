@@ -63,6 +63,7 @@ class TrainConfig:
     # what it learns
     task: Literal["auto", "single", "multi"] = "auto"  # single: every item has exactly one label
     loss: Literal["auto", "bce", "ce"] = "auto"  # ce for single, bce for multi
+    label_smoothing: float = 0.0  # the share of a label that says nothing
     # what it sees
     sample: Literal["even", "frames", "sequence"] = "even"  # of an item's rows: `fuse.sampling`
     max_steps: int = 300  # rows of an item at most; YouTube-8M's 300
@@ -75,7 +76,7 @@ class TrainConfig:
     eval_videos: int | None = None  # of the validation videos, drawn once; None: all
     patience: int = 15  # evaluations without a better one before it stops
     # how
-    batch_size: int = 64  # items of a step, over all processes
+    batch_size: int = 64  # items of a step, over all processes; or videos: `by_video`
     parts: int = 1  # of a process's batch, one after the other where memory is short
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 1e-3
@@ -100,6 +101,8 @@ class TrainConfig:
                 object.__setattr__(self, name, os.fspath(given[name]))
         if isinstance(given["features"], list):
             object.__setattr__(self, "features", tuple(given["features"]))
+        for name in ("aggregate_options", "fusion_options", "head_options"):  # as JSON has them
+            object.__setattr__(self, name, _plain(name, given[name]))
         check_types(type(self), given)
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
@@ -111,7 +114,7 @@ class TrainConfig:
             _require(self, name, getattr(self, name) > 0, "more than 0")
         for name in ("warmup", "weight_decay"):
             _require(self, name, (getattr(self, name) or 0) >= 0, "0 or more")
-        for name in ("dropout", "modality_dropout", "momentum", "ema"):
+        for name in ("dropout", "label_smoothing", "modality_dropout", "momentum", "ema"):
             _require(self, name, 0 <= getattr(self, name) < 1, "0 or more and less than 1")
         _require(self, "l2", all(_is_scale(v) for v in self.l2.values()), "numbers of 0 or more")
         for part in self.l2:
@@ -129,8 +132,6 @@ class TrainConfig:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """The config that `to_json` wrote; what is left out has its default."""
-        if isinstance(values.get("features"), list):
-            values = {**values, "features": tuple(values["features"])}
         return build_options(cls, values, "a training config")
 
     @classmethod
@@ -146,13 +147,19 @@ class TrainConfig:
 
 
 def build_options(kind: type[T], values: Mapping[str, Any], owner: str) -> T:
-    """The options dataclass `kind` from a mapping; unknown keys and wrong types are errors."""
-    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    """The options dataclass `kind` from a mapping; unknown keys and wrong types are errors.
+
+    A list stands for a tuple, which JSON has not.
+    """
+    known = typing.get_type_hints(kind)
     for key in values:
         if key not in known:
             raise unknown(f"key of {owner}", key, known)
-    check_types(kind, values)
-    return kind(**values)
+    lists = [k for k, v in values.items() if isinstance(v, list)]
+    tuples = {k: tuple(values[k]) for k in lists if typing.get_origin(known[k]) is tuple}
+    given = {**values, **tuples}
+    check_types(kind, given)
+    return kind(**given)
 
 
 def check_types(kind: type, values: Mapping[str, Any]) -> None:
@@ -162,6 +169,13 @@ def check_types(kind: type, values: Mapping[str, Any]) -> None:
         if not _fits(value, hints[name]):
             expected = getattr(hints[name], "__name__", str(hints[name]))
             raise MmfError(f"{name} = {value!r}: expected {expected}.")
+
+
+def _plain(name: str, values: Any) -> Any:
+    try:
+        return json.loads(json.dumps(values, default=os.fspath))
+    except TypeError as error:
+        raise MmfError(f"{name} = {values!r}: expected what JSON can hold ({error}).") from error
 
 
 def _fits(value: Any, hint: Any) -> bool:

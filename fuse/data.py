@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmf import MmfError
 from mmf.store import Batch, FeatureSpec, FeatureStore, Item
+from mmf.store.items import Items
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,6 +21,7 @@ class Inputs:
     masks: dict[str, Tensor]  # name → bool (B, T); all False where the item lacks the feature
     labels: Float[Tensor, "B C"]
     rated: Bool[Tensor, "B C"]  # False also for all of an item that has no row of any feature
+    videos: Int[Tensor, " B"]  # the number of each item's video, by first appearance in the batch
 
 
 def inputs(batch: Batch, specs: Mapping[str, FeatureSpec], device: torch.device) -> Inputs:
@@ -35,7 +37,14 @@ def inputs(batch: Batch, specs: Mapping[str, FeatureSpec], device: torch.device)
         masks=masks,
         labels=torch.from_numpy(batch.labels).to(device),
         rated=torch.from_numpy(rated).to(device),
+        videos=_videos(batch.items).to(device),
     )
+
+
+def _videos(items: Sequence[Item]) -> Int[Tensor, " B"]:
+    """The number of each item's video, by first appearance."""
+    codes = Items.of(items).video_ids.combine_chunks().dictionary_encode().indices
+    return torch.from_numpy(codes.to_numpy().astype(np.int64))
 
 
 def _numbers(codes: Tensor, spec: FeatureSpec, mask: Bool[Tensor, "B T"]) -> Tensor:

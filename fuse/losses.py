@@ -32,6 +32,24 @@ def cross_entropy(
     return each.sum() / (total > 0).sum().clamp_min(1)
 
 
+def smoothed(
+    labels: Float[Tensor, "B C"], rated: Bool[Tensor, "B C"], loss: str, share: float
+) -> Float[Tensor, "B C"]:
+    """Labels to learn from of which a share says nothing (label smoothing).
+
+    For ce, ``(1 - e) y / sum(y) + e / C`` over the C rated classes (Szegedy et al. 2016,
+    arXiv:1512.00567, section 7), and items without a label stay so. For bce, where each class is a
+    question of two answers, ``(1 - e) y + e / 2``.
+    """
+    if loss == "bce":
+        return (1 - share) * labels + share / 2
+    labels = labels * rated
+    total = labels.sum(1, keepdim=True)
+    even = rated / rated.sum(1, keepdim=True).clamp_min(1)
+    mixed = (1 - share) * labels / total.clamp_min(1) + share * even
+    return torch.where(total > 0, mixed, labels)
+
+
 def probabilities(logits: Float[Tensor, "B C"], loss: str) -> Float[Tensor, "B C"]:
     """What the logits of a network trained with `loss` say: softmax for ce, sigmoid for bce."""
     return logits.softmax(1) if loss == "ce" else logits.sigmoid()

@@ -5,7 +5,8 @@ That is the way of a `VectorFusion`; a `StepFusion` takes the rows without an ag
 
 ``network(features, masks) -> logits (B, C)`` takes the features' rows as numbers (dequantised),
 ``{name: (B, T, *row shape)}``, with T of each feature its own, and ``{name: (B, T) bool}``. Rows of
-several dimensions, such as a 7×7×512 grid, count as 7·7 steps of 512 each.
+several dimensions, such as a 7×7×512 grid, count as 7·7 steps of 512 each. A third argument numbers
+the videos of the items, for a head that reads those of a video in their order.
 """
 
 import math
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmf import MmfError, Registry, unknown
@@ -23,6 +24,7 @@ from mmf.fuse.config import TrainConfig, build_options
 from mmf.fuse.fusions import FUSIONS
 from mmf.fuse.fusions.contract import LogitFusion, StepFusion, Stream
 from mmf.fuse.normalise import Normalise, at_least_float32, l2_joint
+from mmf.fuse.sequence import SequenceHead
 
 
 class Network(nn.Module):
@@ -57,6 +59,7 @@ class Network(nn.Module):
         kind, options = _chosen(FUSIONS, config.fusion, config.fusion_options)
         head, head_options = _chosen(HEADS, config.head, config.head_options)
         self.aggregate, self.head = nn.ModuleList(), nn.ModuleList()
+        self.runs: tuple[str, ...] = ()  # whose networks give the logits; see `fuse.pretrained`
         if not issubclass(kind, StepFusion):
             aggregator, its = _chosen(AGGREGATORS, config.aggregate, config.aggregate_options)
             self.aggregate.extend(aggregator(size, its) for size in sizes)
@@ -64,6 +67,11 @@ class Network(nn.Module):
         if issubclass(kind, LogitFusion):
             self.fusion = kind(self.features, len(classes), options)
             self.head.extend(head(out, len(classes), head_options) for out in outs)
+            self.runs = self.fusion.runs
+            if self.runs:  # what they have learned stays: no dropout, no gradient, no statistics
+                self.dropout.p = 0.0
+                self.aggregate.requires_grad_(False)
+                self.head.requires_grad_(False)
             return
         given: Any = dict(zip(shapes, outs, strict=False))
         if issubclass(kind, StepFusion):
@@ -77,10 +85,12 @@ class Network(nn.Module):
         self,
         features: Mapping[str, Float[Tensor, "B _ ..."]],
         masks: Mapping[str, Bool[Tensor, "B _"]] | None = None,
+        videos: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B C"]:
         """Logits of the classes.
 
         Without masks every row counts. A feature that is left out is missing for every item.
+        Without videos each item is alone; with them, those of a video stand together, in order.
         """
         for name in features:
             if name not in self.features:
@@ -93,17 +103,25 @@ class Network(nn.Module):
             steps = l2_joint(steps)
         there = [mask for _, mask in given]
         if isinstance(self.fusion, StepFusion):
-            return self._headed(self.head[0], self.fusion(steps, there))
+            return self._headed(self.head[0], self.fusion(steps, there), videos)
         each = zip(self.aggregate, steps, there, strict=True)
         vectors = [aggregate(x, mask) for aggregate, x, mask in each]  # (B, H)
         present = torch.stack([mask.any(1) for mask in there], 1)  # (B, M)
         if isinstance(self.fusion, LogitFusion):
-            logits = [self._headed(h, x) for h, x in zip(self.head, vectors, strict=True)]
+            logits = [self._headed(h, x, videos) for h, x in zip(self.head, vectors, strict=True)]
             return at_least_float32(self.fusion(torch.stack(logits, 1), present))
-        return self._headed(self.head[0], self.fusion(vectors, present))
+        return self._headed(self.head[0], self.fusion(vectors, present), videos)
 
-    def _headed(self, head: nn.Module, x: Float[Tensor, "B H"]) -> Float[Tensor, "B C"]:
-        return at_least_float32(head(self.dropout(x)))
+    def _headed(
+        self, head: nn.Module, x: Float[Tensor, "B H"], videos: Int[Tensor, " B"] | None
+    ) -> Float[Tensor, "B C"]:
+        x = self.dropout(x)
+        return at_least_float32(head(x, videos) if isinstance(head, SequenceHead) else head(x))
+
+    @property
+    def by_video(self) -> bool:
+        """Whether its head reads the items of a video one after the other."""
+        return isinstance(self.head[0], SequenceHead)
 
     def _steps(
         self, name: str, features: Mapping[str, Tensor], mask: Tensor | None
@@ -127,6 +145,24 @@ class Network(nn.Module):
         return x.reshape(len(x), x.shape[1] * cells, size), mask.repeat_interleave(
             cells, 1
         )  # (B, T cells, D)
+
+    def train(self, mode: bool = True) -> "Network":
+        """As of every module, but that what was taken from trained runs stays in eval mode."""
+        super().train(mode)
+        if self.runs:
+            self.aggregate.eval()
+            self.head.eval()
+        return self
+
+    def take(self, name: str, single: "Network") -> None:
+        """Copy how the network of a single feature normalises, aggregates and classifies it."""
+        number = self.features.index(name)
+        for mine, other in (
+            (self.normalise, single.normalise),
+            (self.aggregate, single.aggregate),
+            (self.head, single.head),
+        ):
+            mine[number].load_state_dict(other[0].state_dict())
 
     def standardise(self, name: str, rows: Iterable[Float[Tensor, "_ D"]]) -> None:
         """Take the mean and deviation of a feature from its training rows, given in parts."""

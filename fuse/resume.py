@@ -46,7 +46,7 @@ class Saver:
         writes: bool = True,
     ):
         self._run = run
-        self._folder = run.path / "checkpoints"
+        self._folder = run.checkpoints
         self._network = network
         self._optimiser = optimiser
         self._average = average

@@ -92,6 +92,11 @@ class Run:
             snapshot=data["snapshot"],
         )
 
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints are."""
+        return self.path / "checkpoints"
+
     def network(self) -> Network:
         """The network with its first weights, drawn from torch's generator."""
         shapes = {name: spec.shape for name, spec in self.specs.items()}
@@ -99,7 +104,7 @@ class Run:
 
     def trained(self) -> Network:
         """The network with the weights that did best in validation, in eval mode, on the CPU."""
-        found = checkpoint.newest(self.path / "checkpoints")
+        found = checkpoint.newest(self.checkpoints)
         if found is None or found[1]["best"] is None:
             raise MmfError(
                 f"run {str(self.path)!r} has no weights yet. "

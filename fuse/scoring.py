@@ -41,15 +41,18 @@ def score(
     *,
     label_set: str | None,
 ) -> Iterator[Scored]:
-    """Logits of the items, in order, on the network's device; the network itself stays as it is."""
+    """Logits of the items, on the network's device; the network itself stays as it is.
+
+    They come in order, or video by video for a network that reads them so.
+    """
     device = next(network.parameters()).device
     network = copy.deepcopy(network).double().eval()
-    for start in range(0, len(items), _ITEMS):
-        part = items[start : start + _ITEMS]
+    for part in _parts(items, by_video=network.by_video):
         batch = store.batch(part, tuple(specs), label_set=label_set, max_steps=config.max_steps)
         one = inputs(batch, specs, device)
         with torch.inference_mode():
-            logits = network({n: x.double() for n, x in one.features.items()}, one.masks)
+            features = {n: x.double() for n, x in one.features.items()}
+            logits = network(features, one.masks, one.videos)
         yield Scored(
             items=batch.items,
             logits=logits.cpu().numpy(),
@@ -57,3 +60,21 @@ def score(
             rated=batch.rated,
             there=with_rows(batch),
         )
+
+
+def _parts(items: Sequence[Item], *, by_video: bool) -> Iterator[Sequence[Item]]:
+    """The items of each forward pass; with `by_video`, of whole videos, ordered by their start."""
+    if not by_video:
+        yield from (items[start : start + _ITEMS] for start in range(0, len(items), _ITEMS))
+        return
+    videos: dict[str, list[Item]] = {}
+    for item in items:
+        videos.setdefault(item.video_id, []).append(item)
+    part: list[Item] = []
+    for video in videos.values():
+        part += sorted(video, key=lambda item: item.start or 0.0)
+        if len(part) >= _ITEMS:
+            yield part
+            part = []
+    if part:
+        yield part

@@ -12,6 +12,7 @@ from mmf.fuse import LOSSES
 from mmf.fuse.chance import seed_step
 from mmf.fuse.data import inputs, with_rows
 from mmf.fuse.distributed import World
+from mmf.fuse.losses import smoothed
 from mmf.fuse.network import Network
 from mmf.fuse.optimiser import Average, clip, learning, penalise
 from mmf.fuse.resume import State
@@ -99,8 +100,11 @@ def _gradients(
         seed_step(config.seed, state.step, part * what.world.size + what.world.rank, device)
         one = sampled(inputs(batch, run.specs, device), batch, config, state.epoch)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            logits = network(one.features, one.masks)
-        outcome: list[Tensor] = [logits, one.labels, one.rated]
+            logits = network(one.features, one.masks, one.videos)
+        labels = one.labels
+        if config.label_smoothing:
+            labels = smoothed(labels, one.rated, run.loss, config.label_smoothing)
+        outcome: list[Tensor] = [logits, labels, one.rated]
         if n < len(batch):
             which = torch.from_numpy(counted).to(device)
             outcome = [x[which] for x in outcome]

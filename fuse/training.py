@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pyarrow.compute import unique
 
 from mmf import MmfError
 from mmf.fuse import checkpoint
@@ -28,6 +29,7 @@ from mmf.fuse.meter import Meter
 from mmf.fuse.network import Network
 from mmf.fuse.optimiser import Average, make_optimiser
 from mmf.fuse.plan import Plan, some
+from mmf.fuse.pretrained import take_runs
 from mmf.fuse.progress import Progress, shown
 from mmf.fuse.resume import Saver, State
 from mmf.fuse.run import Run
@@ -71,15 +73,14 @@ def train(
     with joined() as world, _sigterm() as stop:
         store = FeatureStore(config.store)
         run, plan = (resumed if resume else begun)(config, store, world)
-        what = _learning(run, plan, world)
+        what = _learning(run, plan, store, world)
+        loader = _loader(store, plan, config, world, by_video=what.network.by_video)
         if not resume and world.first:
             run.write(plan, what.network.parameter_counts())
         saver = Saver(run, what.network, what.optimiser, what.average, writes=world.first)
         state = saver.restore()
-        if state.step == 0:
-            _standardise(what.network, store, plan, config)
         evaluate = partial(measure, what.average.network, store, _held_out(plan, config), run)
-        batches = _batches(_loader(store, plan, config, world), state, what, meter := Meter())
+        batches = _batches(loader, state, what, meter := Meter())
         with closing(batches), shown(run, state, progress, on_step, world) as show:
             while True:
                 if _is_due(state, what):
@@ -106,11 +107,15 @@ def train(
     return run.path
 
 
-def _learning(run: Run, plan: Plan, world: World) -> Learning:
+def _learning(run: Run, plan: Plan, store: FeatureStore, world: World) -> Learning:
     config = run.config
     torch.manual_seed(config.seed)
     network = run.network().to(world.device(config.device))
-    epoch_steps = math.ceil(len(plan.items["train"]) / config.batch_size)
+    if checkpoint.newest(run.checkpoints) is None:
+        _start(network, store, plan, run)
+    items = plan.items["train"]
+    number = len(unique(items.video_ids)) if network.by_video else len(items)
+    epoch_steps = math.ceil(number / config.batch_size)
     epochs = config.epochs or (_EPOCHS if config.steps is None else math.inf)
     steps = int(min(config.steps or math.inf, epochs * epoch_steps))
     return Learning(
@@ -129,7 +134,9 @@ def _learning(run: Run, plan: Plan, world: World) -> Learning:
     )
 
 
-def _loader(store: FeatureStore, plan: Plan, config: TrainConfig, world: World) -> Loader:
+def _loader(
+    store: FeatureStore, plan: Plan, config: TrainConfig, world: World, *, by_video: bool
+) -> Loader:
     return Loader(
         store=store,
         items=plan.items["train"],
@@ -142,6 +149,7 @@ def _loader(store: FeatureStore, plan: Plan, config: TrainConfig, world: World) 
         seed=config.seed,
         rank=world.rank,
         world_size=world.size,
+        by_video=by_video,
     )
 
 
@@ -210,12 +218,13 @@ def _add_row(state: State, run: Run, measured: Mapping[str, float]) -> dict[str,
     return row
 
 
-def _standardise(network: Network, store: FeatureStore, plan: Plan, config: TrainConfig) -> None:
-    """Take means and deviations from the training items, and from no others."""
-    if config.normalise == "standardise":
+def _start(network: Network, store: FeatureStore, plan: Plan, run: Run) -> None:
+    """What a network takes from the training items, and from no others, and from trained runs."""
+    if run.config.normalise == "standardise":
         for name, spec in plan.specs.items():
-            rows = feature_rows(store, plan.items["train"], spec, config.max_steps)
+            rows = feature_rows(store, plan.items["train"], spec, run.config.max_steps)
             network.standardise(name, rows)
+    take_runs(network, run)
 
 
 def _non_finite(run: Run, state: State, learned: Learned, world: World) -> NonFinite:

@@ -19,6 +19,7 @@ import pytest
 from mmf import cli
 from mmf.extract.backbones import BACKBONES
 from mmf.extract.sample_set import make_sample_set
+from mmf.fuse.fusions import FUSIONS
 from mmf.store import FeatureStore
 
 COMMAND = [sys.executable, "-m", "mmf.cli"]
@@ -307,7 +308,9 @@ def test_embedded_backbones_over_many_videos_must_be_meant(tmp_path, monkeypatch
 
 def test_list_prints_the_tables(capsys):
     cli.cli.main(["list", "fusions"], standalone_mode=False)
-    assert capsys.readouterr().out.split() == ["single", "concat", "fc_concat", "mfb"]
+    listed = capsys.readouterr().out.splitlines()[2:-1]
+    assert [line.partition(" ")[0] for line in listed] == list(FUSIONS)
+    assert "mlb        The product of an activated projection of each of M ≥ 2 features." in listed
     cli.cli.main(["list", "presets"], standalone_mode=False)
     assert "  clip=x3d:m" in capsys.readouterr().out.splitlines()
     cli.cli.main(["list", "backbones"], standalone_mode=False)

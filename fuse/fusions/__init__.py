@@ -15,5 +15,12 @@ FUSIONS = Registry(
         "concat": "mmf.fuse.fusions.concat:Concat",
         "fc_concat": "mmf.fuse.fusions.fc_concat:FCConcat",
         "mfb": "mmf.fuse.fusions.mfb:MFB",
+        "mfh": "mmf.fuse.fusions.mfh:MFH",
+        "mlb": "mmf.fuse.fusions.mlb:MLB",
+        "mutan": "mmf.fuse.fusions.mutan:Mutan",
+        "mcb": "mmf.fuse.fusions.mcb:MCB",
+        "framewise": "mmf.fuse.fusions.framewise:Framewise",
+        "weighted": "mmf.fuse.fusions.weighted:Weighted",
+        "late": "mmf.fuse.fusions.late:Late",
     },
 )

@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mmf import MmfError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
@@ -61,9 +63,16 @@ class LogitFusion(nn.Module, ABC):
     """
 
     Options: ClassVar[type[Any]]
+    runs: tuple[str, ...] = ()  # trained runs whose networks give the logits; (): learned here
 
     @abstractmethod
     def forward(
         self, logits: Float[Tensor, "B M C"], present: Bool[Tensor, "B M"]
     ) -> Float[Tensor, "B C"]:
         """The logits of the item."""
+
+
+def check_dropout(share: float) -> None:
+    """Raise MmfError where the share of a dropout is none."""
+    if not 0 <= share < 1:
+        raise MmfError(f"dropout = {share}: expected 0 or more and less than 1.")

@@ -16,17 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mmf import MmfError, unknown
-from mmf.fuse.fusions.contract import VectorFusion
-from mmf.fuse.normalise import at_least_float32
-
-POWERS = ("relu", "signed_sqrt", "none")
-_EPSILON = 1e-6  # of the signed square root: its steepest slope is 1 / (2 sqrt(1e-6)) = 500
+from mmf.fuse.fusions.contract import VectorFusion, check_dropout
+from mmf.fuse.fusions.products import POWERS, normalised, product, projection, refuse_one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +38,9 @@ class MFBOptions:
     def __post_init__(self) -> None:
         if self.factors < 1 or self.outputs < 1:
             raise MmfError(
-                f"MFB with {self.factors} factors and {self.outputs} outputs: expected at least 1."
+                f"{self.factors} factors and {self.outputs} outputs: expected at least 1 of each."
             )
+        check_dropout(self.dropout)
         if self.power not in POWERS:
             raise unknown("power normalisation", self.power, POWERS)
 
@@ -55,11 +52,10 @@ class MFB(VectorFusion):
 
     def __init__(self, sizes: Mapping[str, int], options: MFBOptions, head_weights: int):
         super().__init__()
-        if len(sizes) < 2:
-            _refuse_one(*sizes)
+        refuse_one("mfb", sizes)
         self.options = options
         units = options.outputs * options.factors
-        self.projections = nn.ModuleList(_projection(size, units) for size in sizes.values())
+        self.projections = nn.ModuleList(projection(size, units) for size in sizes.values())
         self.dropout = nn.Dropout(options.dropout)
         self.out_size = options.outputs
 
@@ -67,36 +63,18 @@ class MFB(VectorFusion):
         self, vectors: Sequence[Float[Tensor, "B _"]], present: Bool[Tensor, "B M"]
     ) -> Float[Tensor, "B H"]:
         """(B, o), rows of length 1, or of 0 where nothing is left after ReLU."""
-        product: Tensor | None = None
-        for x, here, project in zip(
-            vectors, present.unsqueeze(2).unbind(1), self.projections, strict=True
-        ):
-            x = functional.normalize(x, dim=1) if self.options.l2_inputs else x
-            factor = torch.where(here, at_least_float32(project(x)), 1.0)  # (B, o k)
-            product = factor if product is None else product * factor
-        pooled = self.dropout(product).unflatten(1, (-1, self.options.factors)).sum(2)  # (B, o)
-        return functional.normalize(_power(pooled, self.options.power), dim=1)
+        inputs = prepared(vectors, self.options)
+        factors = [fc(x) for fc, x in zip(self.projections, inputs, strict=True)]  # (B, o k)
+        return pooled(self.dropout(product(factors, present)), self.options)
 
 
-def _projection(size: int, units: int) -> nn.Linear:
-    layer = nn.Linear(size, units)
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+def prepared(
+    vectors: Sequence[Float[Tensor, "B _"]], options: MFBOptions
+) -> Sequence[Float[Tensor, "B _"]]:
+    """The vectors as the projections take them."""
+    return [functional.normalize(x, dim=1) for x in vectors] if options.l2_inputs else vectors
 
 
-def _power(x: Tensor, power: str) -> Tensor:
-    if power == "relu":
-        return x.relu()
-    if power == "signed_sqrt":
-        return x.sign() * ((x.abs() + _EPSILON).sqrt() - _EPSILON**0.5)
-    return x
-
-
-def _refuse_one(name: str = "") -> None:
-    other = "audio" if name == "rgb" else "rgb"
-    raise MmfError(
-        f"fusion 'mfb' multiplies two features or more; got {name or 'none'}. "
-        f"Run `mmf extract --modality {other}` first, name more --features, or train with "
-        "--fusion single."
-    )
+def pooled(z: Float[Tensor, "B N"], options: MFBOptions) -> Float[Tensor, "B H"]:
+    """The sum over the k factors of each output, (B, o k) → (B, o), normalised."""
+    return normalised(z.unflatten(1, (-1, options.factors)).sum(2), options.power)

@@ -1,13 +1,33 @@
 """A small store whose label needs two features at once."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from jaxtyping import config as jaxtyping_config
 
+from mmf import Registry
 from mmf.store import FeatureSpec, FeatureStore, Track
+
+SMALL: dict[str, dict[str, Any]] = {"framewise": {"fusion_options": {"outputs": 8}}}
+
+
+@pytest.fixture
+def small() -> Callable[[Registry, str], dict[str, Any]]:
+    """Options that make a thing of a registry so small that a test of it takes no time.
+
+    Every number of 32 or more becomes 8; what that does not serve stands in SMALL.
+    """
+
+    def options(table: Registry, name: str) -> dict[str, Any]:
+        found = {f.name: f.default for f in fields(table.load(name).Options)}
+        large = {n: 8 for n, default in found.items() if type(default) is int and default >= 32}
+        return large | SMALL.get(name, {})
+
+    return options
 
 
 def spec(name: str, size: int, dtype: str = "float32") -> FeatureSpec:

@@ -16,7 +16,7 @@ from mmf.fuse.fusions import FUSIONS
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"fusion": "mbf"}, "unknown fusion 'mbf'. Did you mean 'mfb'"),
+        ({"fusion": "fc_conct"}, "unknown fusion 'fc_conct'. Did you mean 'fc_concat'"),
         ({"aggregate": "men"}, "Did you mean 'mean'"),
         ({"head": "logisic"}, "Did you mean 'logistic'"),
         ({"loss": "bec"}, "unknown loss 'bec'"),
@@ -33,6 +33,8 @@ from mmf.fuse.fusions import FUSIONS
         ({"optimiser": "adm"}, "Did you mean 'adam'"),
         ({"sample": "frame"}, "Did you mean 'frames'"),
         ({"warmup": -1}, "warmup = -1: expected 0 or more"),
+        ({"label_smoothing": 1.0}, "label_smoothing = 1.0"),
+        ({"fusion_options": {"x": object()}}, "expected what JSON can hold"),
         ({"features": "rgb"}, "features = 'rgb'"),
         ({"features": ("rgb", "rgb")}, "each feature once"),
         ({"fusion_options": [1]}, "fusion_options"),

@@ -66,3 +66,11 @@ def test_the_rows_of_a_feature_are_those_that_are_there(store):
     assert torch.equal(rows, torch.ones(4, 3))  # two steps of two cells
     (rows,) = feature_rows(store, items, store.features["codes"], 300)
     assert rows.shape == (4, 2)
+
+
+def test_items_are_numbered_by_their_videos_as_these_first_appear(store):
+    items = [
+        Item(video_id=v, start=float(i), end=i + 1.0) for i, v in enumerate(["v2", "v1", "v2"])
+    ]
+    batch = store.batch(items, ("codes",), label_set=None)
+    assert inputs(batch, {"codes": store.features["codes"]}, CPU).videos.tolist() == [0, 1, 0]

@@ -1,83 +1,25 @@
-"""The contract of every fusion, from the registry, and each one's own formula."""
+"""single, concat, FC-concat and MFB against their formulas; their contract: test_contracts.py."""
 
 import pytest
 import torch
 
-from mmf import MmfError, UnknownName
+from mmf import MmfError
 from mmf.fuse.config import build_options
 from mmf.fuse.fusions import FUSIONS
 from mmf.fuse.fusions.fc_concat import FCConcat, FCConcatOptions
 from mmf.fuse.fusions.mfb import MFB, MFBOptions
+from mmf.fuse.fusions.products import normalised
 
-SMALL = {"factors": 2, "outputs": 6}
 SIZES = {"rgb": 5, "audio": 4, "text": 3}
 
 
-def build(name: str) -> torch.nn.Module:
-    kind = FUSIONS.load(name)
-    options = build_options(kind.Options, SMALL if name in ("mfb", "fc_concat") else {}, name)
-    sizes = {"rgb": 5} if name == "single" else SIZES
-    torch.manual_seed(0)
-    return kind(sizes, options, 3).eval()
-
-
-def batch(name: str, items: int = 8) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Vectors, and a presence with something missing, and something there, for every item."""
-    sizes = [5] if name == "single" else list(SIZES.values())
+def vectors(items: int = 7) -> list[torch.Tensor]:
     torch.manual_seed(1)
-    vectors = [torch.randn(items, size) for size in sizes]
-    present = torch.ones(items, len(sizes), dtype=torch.bool)
-    for i in range(items if len(sizes) > 1 else 0):
-        present[i, i % len(sizes)] = i < 2
-    return vectors, present
+    return [torch.randn(items, size) for size in SIZES.values()]
 
 
-@pytest.mark.parametrize("name", FUSIONS)
-def test_a_fusion_gives_a_finite_vector_of_its_size(name):
-    fusion = build(name)
-    fused = fusion(*batch(name))
-    assert fused.shape == (8, fusion.out_size)
-    assert fused.isfinite().all()
-
-
-@pytest.mark.parametrize("name", FUSIONS)
-def test_permuting_the_items_permutes_the_fused_vectors(name):
-    fusion, (vectors, present) = build(name), batch(name)
-    order = torch.randperm(8)
-    fused = fusion(vectors, present)
-    permuted = fusion([v[order] for v in vectors], present[order])
-    assert torch.allclose(permuted, fused[order], atol=1e-6)
-
-
-@pytest.mark.parametrize("name", [n for n in FUSIONS if n != "single"])
-def test_what_stands_in_a_missing_feature_does_not_count(name):
-    fusion, (vectors, present) = build(name), batch(name)
-    others = [
-        torch.where(present[:, m : m + 1], v, torch.full_like(v, 1e3))
-        for m, v in enumerate(vectors)
-    ]
-    assert torch.equal(fusion(others, present), fusion(vectors, present))
-    zeros = [v * present[:, m : m + 1] for m, v in enumerate(vectors)]
-    all_there = torch.ones_like(present)
-    if name == "mfb":  # a factor of 1 is not the product with a projected zero
-        assert not torch.allclose(fusion(zeros, all_there), fusion(zeros, present))
-
-
-@pytest.mark.parametrize("name", [n for n in FUSIONS if n != "single"])
-def test_gradients_reach_every_parameter_of_a_fusion(name):
-    fusion = build(name)
-    fused = fusion(*batch(name))
-    (fused * torch.randn_like(fused)).sum().backward()
-    for parameter in fusion.parameters():
-        assert parameter.grad is not None
-        assert parameter.grad.isfinite().all()
-        assert parameter.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize("name", FUSIONS)
-def test_an_unknown_option_of_a_fusion_is_refused(name):
-    with pytest.raises(UnknownName, match="unknown key"):
-        build_options(FUSIONS.load(name).Options, {"outptus": 3}, "the options")
+def everything(items: int = 7) -> torch.Tensor:
+    return torch.ones(items, 3, dtype=torch.bool)
 
 
 def test_single_takes_one_feature_only():
@@ -86,16 +28,32 @@ def test_single_takes_one_feature_only():
         kind(SIZES, kind.Options(), 3)
 
 
-@pytest.mark.parametrize(("only", "first"), [("rgb", "audio"), ("audio", "rgb")])
-def test_mfb_of_one_feature_names_the_command_to_run_first(only, first):
-    with pytest.raises(MmfError, match=f"got {only}. Run `mmf extract --modality {first}` first"):
-        MFB({only: 5}, MFBOptions(), 3)
-
-
-@pytest.mark.parametrize("options", [{"factors": 0}, {"power": "sqrt"}, {"factors": "5"}])
-def test_bad_options_of_mfb_are_refused(options, no_shape_checks):
+@pytest.mark.parametrize("options", [{"match": "all"}, {"outputs": 0}, {"activation": "gelu"}])
+def test_bad_options_of_fc_concat_are_refused(options, no_shape_checks):
     with pytest.raises(MmfError):
-        build_options(MFBOptions, options, "mfb")
+        build_options(FCConcatOptions, options, "fc_concat")
+
+
+def test_concat_puts_vectors_side_by_side_and_a_learned_one_where_one_is_missing():
+    kind = FUSIONS.load("concat")
+    fusion, given, present = kind(SIZES, kind.Options(), 3), vectors(2), everything(2)
+    torch.nn.init.normal_(fusion.missing[1])
+    present[1, 1] = False
+    found = fusion(given, present)
+    assert torch.equal(found[0], torch.cat([x[0] for x in given]))
+    assert torch.equal(found[1], torch.cat([given[0][1], fusion.missing[1], given[2][1]]))
+
+
+@pytest.mark.parametrize("activation", ["none", "relu"])
+def test_fc_concat_is_a_linear_layer_of_each_feature_side_by_side(activation):
+    fusion = FCConcat(SIZES, FCConcatOptions(factors=2, outputs=3, activation=activation), 3)
+    parts = [
+        torch.einsum("bd,ud->bu", x.double(), fc.weight.double()) + fc.bias
+        for fc, x in zip(fusion.projections, vectors(), strict=True)
+    ]
+    wanted = torch.cat(parts, 1)
+    wanted = wanted.clamp_min(0) if activation == "relu" else wanted
+    assert torch.allclose(fusion(vectors(), everything()).double(), wanted, atol=1e-6)
 
 
 def test_mfb_of_two_features_is_the_bilinear_form_of_the_paper():
@@ -111,25 +69,20 @@ def test_mfb_of_two_features_is_the_bilinear_form_of_the_paper():
 
 
 def test_mfb_of_three_features_is_the_product_of_three_projections():
-    fusion = build("mfb")
-    vectors, present = batch("mfb")
-    present[:] = True
-    unit = [v / v.norm(dim=1, keepdim=True) for v in vectors]
+    fusion = MFB(SIZES, MFBOptions(factors=2, outputs=6), 3).eval()
+    unit = [v / v.norm(dim=1, keepdim=True) for v in vectors()]
     weights = [p.weight.reshape(6, 2, -1) for p in fusion.projections]
     pooled = torch.einsum(
         "bd,be,bf,ijd,ije,ijf->bi", *unit, *weights
     ).relu()  # the biases start at 0
     wanted = pooled / pooled.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    assert torch.allclose(fusion(vectors, present), wanted, atol=1e-5)
+    assert torch.allclose(fusion(vectors(), everything()), wanted, atol=1e-5)
 
 
-def test_mfb_without_l2_of_its_inputs_is_homogeneous_before_the_norm_and_with_it_scale_free():
-    vectors, present = batch("mfb")
-    present[:] = True
-    fusion = build("mfb")
-    assert torch.allclose(
-        fusion([1e3 * v for v in vectors], present), fusion(vectors, present), atol=1e-5
-    )
+def test_mfb_does_not_depend_on_the_scale_of_its_inputs():
+    fusion = MFB(SIZES, MFBOptions(factors=2, outputs=6), 3).eval()
+    larger = fusion([1e3 * v for v in vectors()], everything())
+    assert torch.allclose(larger, fusion(vectors(), everything()), atol=1e-5)
 
 
 @pytest.mark.parametrize("power", ["relu", "signed_sqrt", "none"])
@@ -143,15 +96,13 @@ def test_an_mfb_row_of_zeros_stays_zero_with_a_finite_gradient(power):
 
 
 def test_the_signed_square_root_has_a_finite_gradient_near_zero():
-    from mmf.fuse.fusions.mfb import _power
-
-    x = torch.tensor([0.0, 1e-20, -1e-20, 4.0, -4.0], requires_grad=True)
-    y = _power(x, "signed_sqrt")
-    y.sum().backward()
-    assert y[3].item() == pytest.approx(2, abs=2e-3)
-    assert y[4].item() == pytest.approx(-2, abs=2e-3)
+    x = torch.tensor([[0.0, 1e-20, -1e-20, 3.0, -4.0]], requires_grad=True)
+    y = normalised(x, "signed_sqrt")
+    roots = torch.tensor([0, 0, 0, 3**0.5, -2])
+    assert torch.allclose(y[0], roots / 7**0.5, atol=1e-3)
+    (y * torch.arange(5)).sum().backward()
     assert x.grad.isfinite().all()
-    assert x.grad.abs().max() <= 500.1
+    assert x.grad.abs().max() <= 4 * 500.1 / 7**0.5
 
 
 def test_mfb_has_the_papers_number_of_parameters():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mmf.fuse.losses import binary_cross_entropy, cross_entropy, probabilities
+from mmf.fuse.losses import binary_cross_entropy, cross_entropy, probabilities, smoothed
 
 LOGITS = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
 LABELS = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
@@ -66,6 +66,28 @@ def test_losses_of_extreme_logits_are_finite():
         value.backward()
         assert value.isfinite()
         assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+def test_smoothed_labels_give_a_part_of_each_to_all_rated_classes(share):
+    labels = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    rated = torch.tensor([[True] * 4, [True, True, True, False], [True] * 4])
+    logits = torch.randn(3, 4, dtype=torch.float64)
+    found = cross_entropy(logits, smoothed(labels, rated, "ce", share).double(), rated)
+    total = 0.0
+    for i, classes in enumerate([[0, 1, 2, 3], [0, 1, 2]]):
+        log_p = logits[i, classes].log_softmax(0)
+        y = labels[i, classes].double() / labels[i, classes].sum()
+        total -= sum(((1 - share) * y + share / len(classes)) * log_p).item()
+    assert found.item() == pytest.approx(total / 2, rel=1e-6)  # two items have a label
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+def test_smoothed_labels_of_several_classes_lean_to_a_half(share):
+    found = binary_cross_entropy(LOGITS, smoothed(LABELS, ALL, "bce", share), ALL)
+    p, y = LOGITS.double().sigmoid(), (1 - share) * LABELS.double() + share / 2
+    wanted = -(y * p.log() + (1 - y) * (1 - p).log()).sum() / 2
+    assert found.item() == pytest.approx(wanted.item())
 
 
 def test_probabilities_are_softmax_for_ce_and_sigmoid_for_bce():

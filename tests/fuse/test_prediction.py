@@ -25,18 +25,16 @@ def run(xor_store, tmp_path):
 
 def make_run(store, out, fusion="mfb", **options):
     features = ("a",) if fusion == "single" else ("a", "b")
-    small = {"outputs": 8} if fusion in ("mfb", "fc_concat") else {}
     return train(
         TrainConfig(
             store=store.path,
             out=out,
             features=features,
             fusion=fusion,
-            fusion_options=small,
             epochs=1,
             batch_size=16,
             device="cpu",
-            **options,
+            **({"fusion_options": {"outputs": 8}} | options),
         )
     )
 
@@ -75,8 +73,10 @@ def test_a_prediction_is_the_networks_probability_best_first(run, xor_store):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_a_clip_alone_has_exactly_the_scores_it_has_in_its_store(xor_store, tmp_path, fusion):
-    run = make_run(xor_store, tmp_path / "run", fusion)
+def test_a_clip_alone_has_exactly_the_scores_it_has_in_its_store(
+    xor_store, tmp_path, fusion, small
+):
+    run = make_run(xor_store, tmp_path / "run", fusion, fusion_options=small(FUSIONS, fusion))
     together = {r["item"]: r for r in predict(run, xor_store.path, device="cpu").to_pylist()}
     for video in ("v00", "v08", "v33"):
         alone = FeatureStore.create(tmp_path / video)

@@ -28,8 +28,6 @@ from mmf.fuse import (
 from mmf.fuse.fusions import FUSIONS
 from mmf.store import FeatureStore
 
-SMALL = {"mfb": {"outputs": 16}, "fc_concat": {"outputs": 16}}
-
 
 @pytest.fixture
 def config(xor_store, tmp_path) -> TrainConfig:
@@ -37,7 +35,7 @@ def config(xor_store, tmp_path) -> TrainConfig:
         store=xor_store.path,
         out=tmp_path / "run",
         fusion="mfb",
-        fusion_options=SMALL["mfb"],
+        fusion_options={"outputs": 16},
         epochs=4,
         batch_size=8,
         lr=1e-2,
@@ -158,11 +156,15 @@ def test_a_gradient_that_is_not_finite_stops_the_run_too(config, monkeypatch):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_every_fusion_trains_evaluates_and_loads(config, fusion):
+def test_every_fusion_trains_evaluates_and_loads(config, fusion, small):
     features = ("a",) if fusion == "single" else ()
     run = train(
         replace(
-            config, fusion=fusion, features=features, fusion_options=SMALL.get(fusion, {}), epochs=2
+            config,
+            fusion=fusion,
+            features=features,
+            fusion_options=small(FUSIONS, fusion),
+            epochs=2,
         )
     )
     assert 0 <= evaluate(run, device="cpu")["accuracy"] <= 1
@@ -450,3 +452,16 @@ def test_a_broken_checkpoint_is_passed_over_for_the_one_before(config, tmp_path,
     with caplog.at_level(logging.WARNING):
         assert contents(train(config, resume=True)) == contents(wanted)
     assert "network.safetensors does not match" in caplog.text
+
+
+@pytest.mark.parametrize("loss", ["ce", "bce"])
+def test_smoothed_labels_are_learned_from_and_not_measured_with(config, tmp_path, loss):
+    sure = train(replace(config, epochs=10, loss=loss, out=tmp_path / "sure"))
+    smooth = train(replace(config, epochs=10, loss=loss, label_smoothing=0.4))
+    spread = [
+        load(run).double()({"a": torch.ones(1, 1, 3).double(), "b": torch.ones(1, 1, 4).double()})
+        for run in (sure, smooth)
+    ]
+    assert spread[1].abs().max() < spread[0].abs().max()
+    rows = [json.loads(x) for x in (smooth / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["train_loss"] > rows[-1]["val_loss"]
