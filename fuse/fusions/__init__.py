@@ -22,5 +22,6 @@ FUSIONS = Registry(
         "framewise": "mmf.fuse.fusions.framewise:Framewise",
         "weighted": "mmf.fuse.fusions.weighted:Weighted",
         "late": "mmf.fuse.fusions.late:Late",
+        "gmsa": "mmf.fuse.fusions.gmsa:GMSAFusion",
     },
 )
