@@ -46,6 +46,9 @@ from mmf.commands.shell import EVERY_SECONDS, STORE, plain, show_table
 @click.option("--aggregate-option", multiple=True, metavar="KEY=VALUE", help="e.g. clusters=8")
 @click.option("--fusion-option", multiple=True, metavar="KEY=VALUE", help="e.g. match=total")
 @click.option("--head-option", multiple=True, metavar="KEY=VALUE", help="e.g. mixtures=4")
+@click.option("--text", metavar="BERT", help="For token ids: bert:base, bert:large or a folder.")
+@click.option("--text-option", multiple=True, metavar="KEY=VALUE", help="e.g. learn=nothing")
+@click.option("--zero", help="Features whose rows are made zeros, e.g. rgb: an ablation.")
 @click.option(
     "--set",
     "others",
@@ -70,9 +73,10 @@ def train(config: str | None, resume: bool, **options: Any) -> None:
     from mmf.fuse import train as run_training
 
     given = {k: v for k, v in options.items() if v not in (None, ())}
-    if "features" in given:
-        given["features"] = tuple(f for f in given["features"].split(",") if f)
-    for part in ("aggregate", "fusion", "head"):
+    for name in ("features", "zero"):
+        if name in given:
+            given[name] = tuple(f for f in given[name].split(",") if f)
+    for part in ("aggregate", "fusion", "head", "text"):
         if pairs := given.pop(f"{part}_option", ()):
             given[f"{part}_options"] = _values(f"--{part}-option", pairs)
     given |= _values("--set", given.pop("others", ()))
@@ -156,9 +160,10 @@ def _best(run: Path) -> str:
 @click.argument("run", type=click.Path())
 @click.option("--store", help="Another store.  [default: the one the run was trained on]")
 @click.option("--split", default="test", show_default=True)
+@click.option("--zero", default="", help="Features whose rows are made zeros, e.g. rgb,audio.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def evaluate(run: str, store: str | None, split: str, device: str, as_json: bool) -> None:
+def evaluate(run: str, as_json: bool, zero: str, **options: Any) -> None:
     """Measure RUN on a split of its store.
 
     \b
@@ -166,12 +171,12 @@ def evaluate(run: str, store: str | None, split: str, device: str, as_json: bool
     """
     from mmf.fuse import evaluate as measure
 
-    found = measure(run, store, split, device=device)
+    found = measure(run, zero=tuple(f for f in zero.split(",") if f), **options)
     if as_json:
         click.echo(json.dumps(found))
         return
     numbers = [(k, f"{v:.4f}" if isinstance(v, float) else str(v)) for k, v in found.items()]
-    show_table(["metric", f"{split} of {run}"], [list(row) for row in numbers])
+    show_table(["metric", f"{options['split']} of {run}"], [list(row) for row in numbers])
 
 
 @click.command()

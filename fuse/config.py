@@ -39,7 +39,9 @@ _COUNTS = (
     *("epochs", "steps", "eval_every", "eval_videos", "patience"),
     *("batch_size", "parts", "max_steps"),
 )
-_PARTS = ("aggregate", "fusion", "head")
+_PARTS = ("aggregate", "fusion", "head", "text")
+_LISTS = ("features", "zero")  # lists in JSON, tuples here
+_OPTIONS = ("aggregate_options", "fusion_options", "head_options", "text_options")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,9 @@ class TrainConfig:
     fusion_options: Mapping[str, Any] = field(default_factory=dict)
     head: str = "logistic"
     head_options: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""  # a BERT for features of token ids: bert:base, bert:large, a folder, hf://…
+    text_options: Mapping[str, Any] = field(default_factory=dict)
+    zero: tuple[str, ...] = ()  # features whose rows are made zeros: the ablation of a modality
     dropout: float = 0.1  # before the head
     # what it learns
     task: Literal["auto", "single", "multi"] = "auto"  # single: every item has exactly one label
@@ -99,9 +104,10 @@ class TrainConfig:
         for name in ("store", "out"):  # a Path is taken, and kept as text for the JSON
             if isinstance(given[name], os.PathLike):
                 object.__setattr__(self, name, os.fspath(given[name]))
-        if isinstance(given["features"], list):
-            object.__setattr__(self, "features", tuple(given["features"]))
-        for name in ("aggregate_options", "fusion_options", "head_options"):  # as JSON has them
+        for name in _LISTS:
+            if isinstance(given[name], list):
+                object.__setattr__(self, name, tuple(given[name]))
+        for name in _OPTIONS:  # as JSON has them
             object.__setattr__(self, name, _plain(name, given[name]))
         check_types(type(self), given)
         for name, known in _CHOICES.items():
@@ -121,13 +127,14 @@ class TrainConfig:
             if part not in _PARTS:
                 raise unknown("part of the network", part, _PARTS)
         _require(self, "seed", 0 <= self.seed < 2**63, "0 or more")
-        repeated = {f for f in self.features if self.features.count(f) > 1}
-        _require(self, "features", not repeated, "each feature once")
+        for name in _LISTS:
+            once = len(set(getattr(self, name))) == len(getattr(self, name))
+            _require(self, name, once, "each feature once")
 
     def to_json(self) -> dict[str, Any]:
         """The config as JSON values; `from_json` reads it back equal."""
         values = dataclasses.asdict(self)
-        return values | {"features": list(self.features)}
+        return values | {name: list(getattr(self, name)) for name in _LISTS}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "TrainConfig":

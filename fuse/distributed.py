@@ -6,7 +6,7 @@ summed over the processes, so that a step is that of one process with the whole 
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -60,7 +60,7 @@ class World:
                 parameter.grad = torch.zeros_like(parameter)
         self._sum([p.grad for p in parameters if p.grad is not None])
 
-    def average_buffers(self, buffers: Iterator[Tensor]) -> None:
+    def average_buffers(self, buffers: Iterable[Tensor]) -> None:
         """Give all processes the mean of their buffers of numbers, such as batch statistics."""
         if self.size == 1:
             return

@@ -32,12 +32,14 @@ def evaluate(
     *,
     label_set: str | None = None,
     device: str = "auto",
+    zero: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Metrics of a run on a split, with the loss and the counts they rest on.
 
     The store is the one it was trained on, unless another is given; its features must have been
     made by the same recipes. A feature that is not there is missing. Items without a row of any
-    feature are not measured, and counted as `items_without_features`.
+    feature are not measured, and counted as `items_without_features`. The rows of the
+    features `zero` are made zeros: what is lost then is what the run owes to them.
     """
     opened = Run.open(run)
     place = FeatureStore(store if store is not None else opened.config.store)
@@ -53,6 +55,7 @@ def evaluate(
         there = ", ".join(sorted(parts)) or "none"
         raise MmfError(f"split {split!r} has no labelled item; splits: {there}.")
     network = opened.trained().to(choose_device(device))
+    network.zero(zero)
     return measure(network, place, parts[split_name(split)], opened, label_set=label_set)
 
 

@@ -5,12 +5,13 @@ That is the way of a `VectorFusion`; a `StepFusion` takes the rows without an ag
 
 ``network(features, masks) -> logits (B, C)`` takes the features' rows as numbers (dequantised),
 ``{name: (B, T, *row shape)}``, with T of each feature its own, and ``{name: (B, T) bool}``. Rows of
-several dimensions, such as a 7×7×512 grid, count as 7·7 steps of 512 each. A third argument numbers
+several dimensions, such as a 7×7×512 grid, count as 7·7 steps of 512 each. Rows of token ids go
+through a text encoder first (`mmf.fuse.text`), whose steps are sub-words. A third argument numbers
 the videos of the items, for a head that reads those of a video in their order.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,16 +23,17 @@ from mmf.fuse import HEADS
 from mmf.fuse.aggregators import AGGREGATORS
 from mmf.fuse.config import TrainConfig, build_options
 from mmf.fuse.fusions import FUSIONS
-from mmf.fuse.fusions.contract import LogitFusion, StepFusion, Stream
+from mmf.fuse.fusions.contract import LogitFusion, Starting, StepFusion, Stream
 from mmf.fuse.normalise import Normalise, at_least_float32, l2_joint
 from mmf.fuse.sequence import SequenceHead
+from mmf.fuse.text import TextEncoder, TextOptions
 
 
 class Network(nn.Module):
     """A fusion of features to logits.
 
     `features` and `classes` are their names, in the order of the vectors and of the logits; `loss`
-    says what the logits mean (`mmf.fuse.losses.probabilities`).
+    says what the logits mean (`mmf.fuse.losses.probabilities`). Rows of `tokens` are token ids.
     """
 
     def __init__(
@@ -40,21 +42,26 @@ class Network(nn.Module):
         shapes: Mapping[str, tuple[int, ...]],
         classes: Sequence[str],
         loss: str,
+        tokens: Collection[str] = (),
     ):
         super().__init__()
         self.features, self.classes, self.loss = tuple(shapes), tuple(classes), loss
-        self._shapes = dict(shapes)
-        sizes = [shape[-1] if shape else 1 for shape in shapes.values()]
+        self._shapes, self._tokens = dict(shapes), frozenset(tokens)
+        self._zeroed: frozenset[str] = frozenset()
+        self.zero(config.zero)
+        self.text = _text(config, {n: shapes[n][0] for n in shapes if n in tokens})
+        sizes = [self._size(name) for name in shapes]
         self._joint = config.normalise == "l2_joint"
         for name, shape in shapes.items():
-            if self._joint and len(shape) > 1:
+            if self._joint and (len(shape) > 1 or name in tokens):
+                what = "token ids" if name in tokens else f"rows of shape {list(shape)}"
                 raise MmfError(
-                    f"feature {name!r} has rows of shape {list(shape)}; normalise "
-                    "'l2_joint' puts one vector of each feature side by side at a step. "
-                    "Use l2, or leave the feature out."
+                    f"feature {name!r} has {what}; normalise 'l2_joint' puts one vector of each "
+                    "feature side by side at a step. Use l2, or leave the feature out."
                 )
         # lists, not dicts by name: a feature may be called like an attribute of a module
-        self.normalise = nn.ModuleList(Normalise(size, config.normalise) for size in sizes)
+        hows = ["none" if name in tokens else config.normalise for name in shapes]
+        self.normalise = nn.ModuleList(map(Normalise, sizes, hows))
         self.dropout = nn.Dropout(config.dropout)
         kind, options = _chosen(FUSIONS, config.fusion, config.fusion_options)
         head, head_options = _chosen(HEADS, config.head, config.head_options)
@@ -75,7 +82,7 @@ class Network(nn.Module):
             return
         given: Any = dict(zip(shapes, outs, strict=False))
         if issubclass(kind, StepFusion):
-            most = [config.max_steps * math.prod(shape[:-1]) for shape in shapes.values()]
+            most = [config.max_steps * self._steps_per_row(name) for name in shapes]
             each = zip(shapes, sizes, most, strict=True)
             given = {name: Stream(size=d, most=n) for name, d, n in each}
         self.fusion = kind(given, options, head.weights_per_input(len(classes), head_options))
@@ -101,6 +108,8 @@ class Network(nn.Module):
         steps = [norm(x, mask) for norm, (x, mask) in zip(self.normalise, given, strict=True)]
         if self._joint:
             steps = l2_joint(steps)
+        each_of = zip(self.features, steps, strict=True)
+        steps = [torch.zeros_like(x) if n in self._zeroed else x for n, x in each_of]
         there = [mask for _, mask in given]
         if isinstance(self.fusion, StepFusion):
             return self._headed(self.head[0], self.fusion(steps, there), videos)
@@ -140,11 +149,39 @@ class Network(nn.Module):
             )
         if mask is None:
             mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        cells = math.prod(shape[:-1])
-        size = shape[-1] if shape else 1
-        return x.reshape(len(x), x.shape[1] * cells, size), mask.repeat_interleave(
-            cells, 1
-        )  # (B, T cells, D)
+        if self.text is not None and name in self._tokens:
+            return self.text(x, mask)
+        cells = self._steps_per_row(name)
+        x = x.reshape(len(x), x.shape[1] * cells, self._size(name))  # (B, T cells, D)
+        return x, mask.repeat_interleave(cells, 1)
+
+    def _size(self, name: str) -> int:
+        """D of a feature's steps."""
+        if self.text is not None and name in self._tokens:
+            return self.text.out_size
+        return self._shapes[name][-1] if self._shapes[name] else 1
+
+    def _steps_per_row(self, name: str) -> int:
+        """The most steps that a row makes: its cells, or its sub-words."""
+        shape = self._shapes[name]
+        return shape[0] if name in self._tokens else math.prod(shape[:-1])
+
+    def zero(self, features: Sequence[str]) -> None:
+        """Make the rows of these features zeros from here on, beside those that already are.
+
+        Behind the normalisation, so that standardised rows are at their mean: the ablation of a
+        modality, trained or measured with. That it is missing is another thing, said by masks.
+        """
+        for name in features:
+            if name not in self.features:
+                raise unknown("feature", name, self.features)
+        self._zeroed |= frozenset(features)
+
+    def start(self) -> None:
+        """Before the first step of a fresh run: parts that begin from other weights take them."""
+        for module in self.modules():
+            if module is not self and isinstance(module, Starting):
+                module.start()
 
     def train(self, mode: bool = True) -> "Network":
         """As of every module, but that what was taken from trained runs stays in eval mode."""
@@ -167,12 +204,14 @@ class Network(nn.Module):
     def standardise(self, name: str, rows: Iterable[Float[Tensor, "_ D"]]) -> None:
         """Take the mean and deviation of a feature from its training rows, given in parts."""
         module = self.normalise[self.features.index(name)]
-        if isinstance(module, Normalise):
+        if isinstance(module, Normalise) and module.how == "standardise":
             module.fit(rows)
 
     def parameter_counts(self) -> dict[str, int]:
         """Learned parameters of the aggregators, the fusion and the head, and in total."""
         parts = {"aggregate": self.aggregate, "fusion": self.fusion, "head": self.head}
+        if self.text is not None:
+            parts["text"] = self.text
         counts = {n: sum(p.numel() for p in part.parameters()) for n, part in parts.items()}
         return counts | {"total": sum(counts.values())}
 
@@ -181,3 +220,11 @@ def _chosen(table: Registry, name: str, options: Mapping[str, Any]) -> tuple[Any
     """The class of that name, and its options."""
     kind = table.load(name)
     return kind, build_options(kind.Options, options, f"the options of {name!r}")
+
+
+def _text(config: TrainConfig, rows: Mapping[str, int]) -> TextEncoder | None:
+    """The encoder of the features whose rows are so many token ids."""
+    if not rows:
+        return None
+    options = build_options(TextOptions, config.text_options, "the options of the text encoder")
+    return TextEncoder(config.text, rows, options)

@@ -36,6 +36,12 @@ def learning(network: nn.Module) -> list[Tensor]:
     return [p for p in network.parameters() if p.requires_grad]
 
 
+def statistics(network: nn.Module) -> list[Tensor]:
+    """The buffers that a step may change: not those that stay as published (`mmf.fuse.text`)."""
+    kept = network.state_dict()
+    return [buffer for name, buffer in network.named_buffers() if name in kept]
+
+
 def penalise(network: Network, l2: Mapping[str, float]) -> None:
     """Add the gradients of ``scale · sum w² / 2`` for the weights of parts of the network.
 
@@ -87,5 +93,5 @@ class Average:
         mine: list[Tensor] = list(self.network.parameters())
         new: list[Tensor] = list(self._of.parameters())
         torch._foreach_lerp_(mine, new, 1 - decay)
-        for old, now in zip(self.network.buffers(), self._of.buffers(), strict=True):
+        for old, now in zip(statistics(self.network), statistics(self._of), strict=True):
             old.copy_(now)

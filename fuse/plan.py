@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from mmf import MmfError
 from mmf.fuse.config import TrainConfig
 from mmf.fuse.splits import assign_open, by_split
+from mmf.fuse.tokens import check_tokens
 from mmf.store import FeatureSpec, FeatureStore
 from mmf.store.items import Items
 
@@ -73,6 +74,7 @@ def make_plan(store: FeatureStore, config: TrainConfig, assigned: Mapping[str, s
     labels' videos, an empty split, or one without a positive label.
     """
     specs = choose_features(store, config.features)
+    check_tokens(specs, config.text)
     classes = _classes(store, config.label_set)
     items = _usable(store, config, tuple(specs))
     task = _task(items, classes, config.task)
@@ -98,15 +100,7 @@ def choose_features(store: FeatureStore, names: Sequence[str]) -> dict[str, Feat
         raise MmfError(
             f"store {str(store.path)!r} has no features. Run `mmf extract --modality rgb` first."
         )
-    specs = {name: store.stored(name).spec for name in names or sorted(store.features)}
-    for name, spec in specs.items():
-        if spec.dtype == "int32":
-            others = [n for n, s in store.features.items() if s.dtype != "int32"]
-            raise MmfError(
-                f"feature {name!r} holds int32 token ids, which no fusion takes. "
-                f"Choose others with --features: {', '.join(sorted(others)) or 'there are none'}."
-            )
-    return specs
+    return {name: store.stored(name).spec for name in names or sorted(store.features)}
 
 
 def some(names: Iterable[str], most: int = 3) -> str:

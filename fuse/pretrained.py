@@ -45,6 +45,11 @@ def _its_feature(single: Run, run: Run) -> str:
             f"{', '.join(single.specs)}; expected runs of --fusion single, of a feature each."
         )
     (name,) = single.specs
+    if single.specs[name].dtype == "int32":
+        raise MmfError(
+            f"run {single.path} reads token ids of {name!r} with an encoder of its own, which is "
+            "not taken over. Extract text vectors (`mmf extract --feature text=text`) instead."
+        )
     if name not in run.specs:
         raise MmfError(
             f"run {single.path} is of {name!r}, which is none of the features "

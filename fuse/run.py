@@ -100,7 +100,8 @@ class Run:
     def network(self) -> Network:
         """The network with its first weights, drawn from torch's generator."""
         shapes = {name: spec.shape for name, spec in self.specs.items()}
-        return Network(self.config, shapes, self.classes, self.loss)
+        tokens = [name for name, spec in self.specs.items() if spec.dtype == "int32"]
+        return Network(self.config, shapes, self.classes, self.loss, tokens)
 
     def trained(self) -> Network:
         """The network with the weights that did best in validation, in eval mode, on the CPU."""

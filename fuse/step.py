@@ -14,7 +14,7 @@ from mmf.fuse.data import inputs, with_rows
 from mmf.fuse.distributed import World
 from mmf.fuse.losses import smoothed
 from mmf.fuse.network import Network
-from mmf.fuse.optimiser import Average, clip, learning, penalise
+from mmf.fuse.optimiser import Average, clip, learning, penalise, statistics
 from mmf.fuse.resume import State
 from mmf.fuse.run import Run
 from mmf.fuse.sampling import sampled
@@ -54,12 +54,13 @@ class Learned:
 def learn(what: Learning, batches: Iterable[Batch], state: State, stop: threading.Event) -> Learned:
     """Take the step after `state`, whose items are `batches`, and this process's part of them."""
     config, network, world = what.run.config, what.network, what.world
-    buffers = [b.clone() for b in network.buffers()]
+    buffers = statistics(network)
+    before = [b.clone() for b in buffers]
     parameters = learning(network)
     mine, number, given = _gradients(what, batches, state)
     loss, items, stops = world.sum([mine, float(number), float(stop.is_set())])
     world.sum_gradients(parameters)
-    world.average_buffers(network.buffers())
+    world.average_buffers(buffers)
     if items and items != config.batch_size:
         gradients = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_mul_(gradients, config.batch_size / items)
@@ -72,8 +73,8 @@ def learn(what: Learning, batches: Iterable[Batch], state: State, stop: threadin
         stopping=stops > 0,
     )
     if not learned.finite:
-        for now, before in zip(network.buffers(), buffers, strict=True):
-            now.copy_(before)
+        for now, then in zip(buffers, before, strict=True):
+            now.copy_(then)
         return learned
     for group in what.optimiser.param_groups:
         group["lr"] = learning_rate(config, what.schedule, state.step, what.course)

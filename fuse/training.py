@@ -112,7 +112,7 @@ def _learning(run: Run, plan: Plan, store: FeatureStore, world: World) -> Learni
     torch.manual_seed(config.seed)
     network = run.network().to(world.device(config.device))
     if checkpoint.newest(run.checkpoints) is None:
-        _start(network, store, plan, run)
+        _begin(network, store, plan, run)
     items = plan.items["train"]
     number = len(unique(items.video_ids)) if network.by_video else len(items)
     epoch_steps = math.ceil(number / config.batch_size)
@@ -218,13 +218,14 @@ def _add_row(state: State, run: Run, measured: Mapping[str, float]) -> dict[str,
     return row
 
 
-def _start(network: Network, store: FeatureStore, plan: Plan, run: Run) -> None:
-    """What a network takes from the training items, and from no others, and from trained runs."""
+def _begin(network: Network, store: FeatureStore, plan: Plan, run: Run) -> None:
+    """What a network has before its first step: of the training items, of runs, as published."""
     if run.config.normalise == "standardise":
         for name, spec in plan.specs.items():
             rows = feature_rows(store, plan.items["train"], spec, run.config.max_steps)
             network.standardise(name, rows)
     take_runs(network, run)
+    network.start()
 
 
 def _non_finite(run: Run, state: State, learned: Learned, world: World) -> NonFinite:

@@ -29,6 +29,10 @@ TENSORS = (
     r"pytorch_model-\d+-of-\d+\.bin",
 )
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?@(?P<revision>[\w./-]+)")
+_OTHERWISE = (
+    "Name a local file (--weights MODALITY=PATH), or ask for random ones on purpose "
+    "(--weights MODALITY=random:0)."
+)
 
 
 class WeightsMissing(MmfError, FileNotFoundError):
@@ -91,17 +95,18 @@ def place(location: str | Path) -> Path:
     return Path(location).expanduser()
 
 
-def find_weights(location: str | Path, *, name: str) -> Weights:
-    """The weights of the backbone `name` at `location`, on this machine, pinned by sha256.
+def find_weights(location: str | Path, *, name: str, otherwise: str = "") -> Weights:
+    """The weights of the network `name` at `location`, on this machine, pinned by sha256.
 
-    Raises WeightsMissing where they are not there, with the ways on.
+    Raises WeightsMissing where they are not there, with the ways on; `otherwise` is what else can
+    be done where that is not the extraction's --weights.
     """
     path = place(location)
     if path.is_file():
         return Weights(path=path, files=(path,), sha256=_digest(path))
     tensors = tensor_files([file.name for file in path.iterdir()]) if path.is_dir() else []
     if not tensors:
-        raise _missing(str(location), path, name)
+        raise _missing(str(location), path, name, otherwise or _OTHERWISE)
     used = [CONFIG] * (path / CONFIG).is_file() + tensors
     listed = "".join(f"{_digest(path / file)}  {file}\n" for file in used)
     return Weights(
@@ -127,22 +132,18 @@ def tensor_files(names: list[str]) -> list[str]:
     return []
 
 
-def _missing(location: str, path: Path, name: str) -> WeightsMissing:
-    own = "Name a local file (--weights MODALITY=PATH)"
-    random = "or ask for random ones on purpose (--weights MODALITY=random:0)."
+def _missing(location: str, path: Path, name: str, otherwise: str) -> WeightsMissing:
     if path.is_dir():
         return WeightsMissing(
             f"there are no weights for {name!r} in the folder {str(path)!r}: expected "
-            f"model.safetensors or pytorch_model.bin. {own}, {random}"
+            f"model.safetensors or pytorch_model.bin. {otherwise}"
         )
     if "://" not in location:
-        return WeightsMissing(
-            f"there are no weights for {name!r} at {str(path)!r}. {own}, {random}"
-        )
+        return WeightsMissing(f"there are no weights for {name!r} at {str(path)!r}. {otherwise}")
     return WeightsMissing(
         f"the weights of {name!r} are not on this machine: {location} was looked for at "
         f"{str(path)!r}, and nothing is fetched unasked. Fetch them where there is a network "
-        f"(mmf weights --fetch), name a local file (--weights MODALITY=PATH), {random}"
+        f"(mmf weights --fetch). {otherwise}"
     )
 
 

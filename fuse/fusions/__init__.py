@@ -23,5 +23,9 @@ FUSIONS = Registry(
         "weighted": "mmf.fuse.fusions.weighted:Weighted",
         "late": "mmf.fuse.fusions.late:Late",
         "gmsa": "mmf.fuse.fusions.gmsa:GMSAFusion",
+        "mixer": "mmf.fuse.fusions.mixer:Mixer",
+        "mmf_transformer": "mmf.fuse.fusions.mmf_transformer:MMFTransformer",
+        "early": "mmf.fuse.fusions.early:Early",
+        "early_vectors": "mmf.fuse.fusions.early:EarlyVectors",
     },
 )

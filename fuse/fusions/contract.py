@@ -8,7 +8,7 @@ it. `head_weights` is what one output more costs in the head behind, for equal b
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -76,3 +76,11 @@ def check_dropout(share: float) -> None:
     """Raise MmfError where the share of a dropout is none."""
     if not 0 <= share < 1:
         raise MmfError(f"dropout = {share}: expected 0 or more and less than 1.")
+
+
+@runtime_checkable
+class Starting(Protocol):
+    """A part of a network that may begin from weights made elsewhere."""
+
+    def start(self) -> None:
+        """Take them; called once, before a fresh run's first step, and not at a resumption."""

@@ -1,7 +1,8 @@
 """A small store whose label needs two features at once."""
 
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,14 @@ from jaxtyping import config as jaxtyping_config
 from mmf import Registry
 from mmf.store import FeatureSpec, FeatureStore, Track
 
-SMALL: dict[str, dict[str, Any]] = {"framewise": {"fusion_options": {"outputs": 8}}}
+SMALL_BERT = {"vocab_size": 120, "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 32}
+SMALL_BERT |= {"num_attention_heads": 2, "max_position_embeddings": 12}
+
+SMALL: dict[str, dict[str, Any]] = {
+    "framewise": {"fusion_options": {"outputs": 8}},
+    "mixer": {"blocks": 2},
+    "mmf_transformer": {"layers": 2, "heads": 2},
+}
 
 
 @pytest.fixture
@@ -76,5 +84,33 @@ def make_store(tmp_path: Path) -> Callable[..., FeatureStore]:
         store = FeatureStore.create(tmp_path / name)
         fill(store, {v: (i % 2, i // 2 % 2) for i, v in enumerate(videos)})
         return store
+
+    return make
+
+
+@pytest.fixture
+def make_bert(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder with a small BERT under the names of the published ones: a head beside it."""
+
+    def make(name: str = "bert", seed: int = 0, **sizes: int) -> Path:
+        import torch
+        from safetensors.torch import save_file
+
+        from mmf.fuse.bert import Bert, BertConfig, Dense
+
+        config = BertConfig(**SMALL_BERT | sizes)
+        torch.manual_seed(seed)
+        tensors = {f"bert.{n}": 3 * t for n, t in Bert(config).state_dict().items()}
+        pooler = Dense(config.hidden_size, config.hidden_size).state_dict()
+        tensors |= {f"bert.pooler.{n}": t for n, t in pooler.items()}
+        tensors["cls.predictions.bias"] = torch.zeros(config.vocab_size)
+        old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+        for new, own in old.items():
+            tensors = {n.replace(new, own): t for n, t in tensors.items()}
+        folder = tmp_path / name
+        folder.mkdir()
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        (folder / "config.json").write_text(json.dumps({"model_type": "bert", **asdict(config)}))
+        return folder
 
     return make
