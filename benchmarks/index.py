@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmf.fuse import TrainConfig
-from mmf.fuse.plan import make_plan, videos_digest
+from mmf.fuse.training.plan import make_plan, videos_digest
 from mmf.store import FeatureSpec, FeatureStore, index, log, records
 from mmf.store.files import sync_folder
 from mmf.store.items import LABELS

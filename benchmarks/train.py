@@ -22,12 +22,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mmf.fuse import TrainConfig, training
-from mmf.fuse.distributed import World, joined
-from mmf.fuse.meter import Meter
-from mmf.fuse.resume import State
-from mmf.fuse.start import begun
-from mmf.fuse.step import Learning, learn
+from mmf.fuse import TrainConfig
+from mmf.fuse.training import loop
+from mmf.fuse.training.distributed import World, joined
+from mmf.fuse.training.meter import Meter
+from mmf.fuse.training.resume import State
+from mmf.fuse.training.start import begun
+from mmf.fuse.training.step import Learning, learn
 from mmf.store import FeatureSpec, FeatureStore, Track
 
 MODELS = {
@@ -69,10 +70,10 @@ class Trial:
         )
         store = FeatureStore(root)
         run, plan = begun(config, store, world)
-        self.what: Learning = training._learning(run, plan, world)
+        self.what: Learning = loop._learning(run, plan, store, world)
         self.state, self._stop = State(), threading.Event()
-        loader = training._loader(store, plan, run.config, world)
-        self.batches = training._batches(loader, self.state, self.what, Meter())
+        loader = loop._loader(store, plan, run.config, world, by_video=False)
+        self.batches = loop._batches(loader, self.state, self.what, Meter())
 
     def step(self, batches) -> float:
         """Seconds of one step, reading included."""

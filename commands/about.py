@@ -22,9 +22,10 @@ def list_(kind: str) -> None:
     \b
     mmf list backbones
     """
-    from mmf.fuse import HEADS, LOSSES, METRICS
+    from mmf.fuse import LOSSES, METRICS
     from mmf.fuse.aggregators import AGGREGATORS
     from mmf.fuse.fusions import FUSIONS
+    from mmf.fuse.heads import HEADS
 
     tables = {"fusions": FUSIONS, "aggregators": AGGREGATORS, "heads": HEADS}
     tables |= {"losses": LOSSES, "metrics": METRICS}

@@ -1,6 +1,6 @@
 """Stage two: small fusion models on stored features; trained, evaluated and asked for predictions.
 
-The tables of what lies in this folder stand here; those of aggregators and fusions in theirs.
+The tables of what lies in this folder stand here, the others in the folders of their own.
 Importing this loads no torch.
 """
 
@@ -11,10 +11,10 @@ from mmf import Registry
 
 if TYPE_CHECKING:
     from mmf.fuse.config import TrainConfig
-    from mmf.fuse.evaluation import evaluate
-    from mmf.fuse.prediction import predict, write_predictions
+    from mmf.fuse.evaluation.measure import evaluate
+    from mmf.fuse.inference.prediction import predict, write_predictions
     from mmf.fuse.run import load
-    from mmf.fuse.training import Interrupted, train
+    from mmf.fuse.training.loop import Interrupted, train
 
 __all__ = [
     "Interrupted",
@@ -26,27 +26,9 @@ __all__ = [
     "write_predictions",
 ]
 
-HEADS = Registry(
-    "head",
-    {
-        "logistic": "mmf.fuse.heads:Logistic",
-        "moe": "mmf.fuse.heads:MixtureOfExperts",
-        "gated": "mmf.fuse.gating:Gated",
-        "sequence": "mmf.fuse.sequence:SequenceHead",
-    },
-)
 LOSSES = Registry(
     "loss",
     {"bce": "mmf.fuse.losses:binary_cross_entropy", "ce": "mmf.fuse.losses:cross_entropy"},
-)
-SCHEDULES = Registry(
-    "schedule",
-    {
-        "constant": "mmf.fuse.schedule:Constant",
-        "staircase": "mmf.fuse.schedule:Staircase",
-        "milestones": "mmf.fuse.schedule:Milestones",
-        "cosine": "mmf.fuse.schedule:Cosine",
-    },
 )
 METRICS = Registry(
     "metric",
@@ -61,15 +43,15 @@ METRICS = Registry(
     },
 )
 
-# the modules have other names than the functions: a submodule becomes an attribute of its package
+# no module here is called as one of these: a submodule becomes an attribute of its package
 _PLACES = {
-    "Interrupted": "training",
+    "Interrupted": "training.loop",
     "TrainConfig": "config",
-    "evaluate": "evaluation",
+    "evaluate": "evaluation.measure",
     "load": "run",
-    "predict": "prediction",
-    "train": "training",
-    "write_predictions": "prediction",
+    "predict": "inference.prediction",
+    "train": "training.loop",
+    "write_predictions": "inference.prediction",
 }
 
 

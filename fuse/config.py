@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from mmf import MmfError, unknown
-from mmf.fuse import HEADS, LOSSES, SCHEDULES
+from mmf.fuse import LOSSES
 from mmf.fuse.aggregators import AGGREGATORS
 from mmf.fuse.fusions import FUSIONS
+from mmf.fuse.heads import HEADS
+from mmf.fuse.training import SCHEDULES
 
 T = TypeVar("T")
 
@@ -70,7 +72,9 @@ class TrainConfig:
     loss: Literal["auto", "bce", "ce"] = "auto"  # ce for single, bce for multi
     label_smoothing: float = 0.0  # the share of a label that says nothing
     # what it sees
-    sample: Literal["even", "frames", "sequence"] = "even"  # of an item's rows: `fuse.sampling`
+    sample: Literal["even", "frames", "sequence"] = (
+        "even"  # of an item's rows: `fuse.training.sampling`
+    )
     max_steps: int = 300  # rows of an item at most; YouTube-8M's 300
     balance: bool = False  # every class as often as the others
     modality_dropout: float = 0.0  # the chance of each feature of an item to be left out

@@ -6,8 +6,8 @@ That is the way of a `VectorFusion`; a `StepFusion` takes the rows without an ag
 ``network(features, masks) -> logits (B, C)`` takes the features' rows as numbers (dequantised),
 ``{name: (B, T, *row shape)}``, with T of each feature its own, and ``{name: (B, T) bool}``. Rows of
 several dimensions, such as a 7×7×512 grid, count as 7·7 steps of 512 each. Rows of token ids go
-through a text encoder first (`mmf.fuse.text`), whose steps are sub-words. A third argument numbers
-the videos of the items, for a head that reads those of a video in their order.
+through a text encoder first (`fuse.text.encoder`), whose steps are sub-words. A third argument
+numbers the videos of the items, for a head that reads those of a video in their order.
 """
 
 import math
@@ -19,14 +19,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmf import MmfError, Registry, unknown
-from mmf.fuse import HEADS
 from mmf.fuse.aggregators import AGGREGATORS
 from mmf.fuse.config import TrainConfig, build_options
 from mmf.fuse.fusions import FUSIONS
 from mmf.fuse.fusions.contract import LogitFusion, Starting, StepFusion, Stream
-from mmf.fuse.normalise import Normalise, at_least_float32, l2_joint
-from mmf.fuse.sequence import SequenceHead
-from mmf.fuse.text import TextEncoder, TextOptions
+from mmf.fuse.heads import HEADS
+from mmf.fuse.heads.sequence import SequenceHead
+from mmf.fuse.layers.normalise import Normalise, at_least_float32, l2_joint
+from mmf.fuse.text.encoder import TextEncoder, TextOptions
 
 
 class Network(nn.Module):
@@ -66,7 +66,9 @@ class Network(nn.Module):
         kind, options = _chosen(FUSIONS, config.fusion, config.fusion_options)
         head, head_options = _chosen(HEADS, config.head, config.head_options)
         self.aggregate, self.head = nn.ModuleList(), nn.ModuleList()
-        self.runs: tuple[str, ...] = ()  # whose networks give the logits; see `fuse.pretrained`
+        self.runs: tuple[
+            str, ...
+        ] = ()  # whose networks give the logits; see `fuse.training.pretrained`
         if not issubclass(kind, StepFusion):
             aggregator, its = _chosen(AGGREGATORS, config.aggregate, config.aggregate_options)
             self.aggregate.extend(aggregator(size, its) for size in sizes)

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from mmf import MmfError, __version__
-from mmf.fuse import checkpoint
 from mmf.fuse.config import TrainConfig
 from mmf.fuse.network import Network
-from mmf.fuse.plan import Plan, videos_digest
+from mmf.fuse.training import checkpoint
+from mmf.fuse.training.plan import Plan, videos_digest
 from mmf.store import FeatureSpec, FeatureStore
 from mmf.store.spec import differing_field
 

@@ -13,9 +13,10 @@ from mmf import cli
 from mmf.extract.backbones import BACKBONES
 from mmf.extract.flow import FLOWS
 from mmf.extract.sample_set import make_sample_set
-from mmf.fuse import HEADS, LOSSES, METRICS
+from mmf.fuse import LOSSES, METRICS
 from mmf.fuse.aggregators import AGGREGATORS
 from mmf.fuse.fusions import FUSIONS
+from mmf.fuse.heads import HEADS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

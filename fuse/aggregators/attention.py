@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmf import MmfError
-from mmf.fuse.normalise import at_least_float32
+from mmf.fuse.layers.normalise import at_least_float32
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmf import MmfError, unknown
-from mmf.fuse.batch_norm import BatchNorm, pack, unpack
+from mmf.fuse.layers.batch_norm import BatchNorm, pack, unpack
 
 # none is ever below 0, so that the zeros of padding never win a maximum
 ACTIVATIONS = {"relu": torch.relu, "relu6": functional.relu6, "sigmoid": torch.sigmoid}

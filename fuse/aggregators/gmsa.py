@@ -1,7 +1,7 @@
 """GMSA: one layer of self-attention, global and local, over a feature's steps; then their mean.
 
-Sahu and Goyal 2021, arXiv:2110.13992; `mmf.fuse.self_attention` has the variants and equations,
-`mmf.fuse.neighbourhood` the masks. The layer is the original Transformer's, normalised behind:
+Sahu and Goyal 2021, arXiv:2110.13992; `fuse.layers.self_attention` has the variants and equations,
+`fuse.layers.neighbourhood` the masks. The layer is the original Transformer's, normalised behind:
 
     x <- LayerNorm(x + Attention(x))
     x <- LayerNorm(x + W_2 ReLU(W_1 x + b_1) + b_2)
@@ -21,9 +21,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmf import MmfError
-from mmf.fuse.batch_norm import pack, unpack
-from mmf.fuse.normalise import at_least_float32
-from mmf.fuse.self_attention import SelfAttention, SelfAttentionOptions
+from mmf.fuse.layers.batch_norm import pack, unpack
+from mmf.fuse.layers.normalise import at_least_float32
+from mmf.fuse.layers.self_attention import SelfAttention, SelfAttentionOptions
 
 logger = logging.getLogger(__name__)
 

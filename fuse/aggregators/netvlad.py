@@ -19,8 +19,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmf import MmfError
-from mmf.fuse.batch_norm import BatchNorm, pack, unpack
-from mmf.fuse.normalise import at_least_float32, unit
+from mmf.fuse.layers.batch_norm import BatchNorm, pack, unpack
+from mmf.fuse.layers.normalise import at_least_float32, unit
 
 
 @dataclass(frozen=True, kw_only=True)

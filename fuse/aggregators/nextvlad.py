@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from mmf import MmfError
 from mmf.fuse.aggregators.netvlad import residual_sums
-from mmf.fuse.batch_norm import BatchNorm, pack, unpack
-from mmf.fuse.normalise import at_least_float32, unit
+from mmf.fuse.layers.batch_norm import BatchNorm, pack, unpack
+from mmf.fuse.layers.normalise import at_least_float32, unit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from mmf import MmfError
-from mmf.fuse.normalise import at_least_float32
+from mmf.fuse.layers.normalise import at_least_float32
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ layer of each feature m whose bias b_m is also the embedding of its modality,
     f = MLP( Transformer( [token, W_1 x_11 + b_1, …, W_M x_MT + b_M] )_0 )
 
 where the transformer is a stack of encoder layers (Vaswani et al., NeurIPS 2017; those of
-`mmf.fuse.bert`) and the MLP is ``W_b relu(W_a h + b_a) + b_b``. ``early`` takes every row of every
+`fuse.text.bert`) and the MLP is ``W_b relu(W_a h + b_a) + b_b``. ``early`` takes every row of every
 feature for a token, ``early_vectors`` the one vector that the aggregator makes of each feature.
 Rows have no positions: their order does not count. A token that is not there is not attended to.
 
@@ -21,8 +21,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmf import MmfError
-from mmf.fuse.bert import BertConfig, Encoder
 from mmf.fuse.fusions.contract import StepFusion, Stream, VectorFusion
+from mmf.fuse.text.bert import BertConfig, Encoder
 
 
 @dataclass(frozen=True, kw_only=True)

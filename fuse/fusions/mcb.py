@@ -23,7 +23,7 @@ from torch import Tensor, fft
 from mmf import MmfError, unknown
 from mmf.fuse.fusions.contract import VectorFusion
 from mmf.fuse.fusions.products import POWERS, normalised, refuse_one
-from mmf.fuse.normalise import at_least_float32
+from mmf.fuse.layers.normalise import at_least_float32
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ arXiv:1908.03557. With s the feature's number and t the step's, a token is
 
 then BERT's layers over all tokens, and ``tanh(W h + b)`` of one vector h, and as the last before
 the head ``LN(gelu(W Dropout(.) + b))``. Features named in `words` are BERT's word embeddings
-already (`mmf.fuse.text` with no layers) and enter in the place of ``LN(W_s x + b_s)``.
+already (`mmf.fuse.text.encoder` with no layers) and enter in the place of ``LN(W_s x + b_s)``.
 
 h is theirs with ``pool="first"``: the first token of the first feature, which is [CLS] where that
 is text. Frames and sound have none, so the default puts a learned token before all, and ``"mean"``
@@ -29,10 +29,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmf import MmfError, unknown
-from mmf.fuse import bert_weights
-from mmf.fuse.bert import BertConfig, Dense, Embeddings, Encoder, initialise
 from mmf.fuse.fusions.contract import StepFusion, Stream
 from mmf.fuse.fusions.tokens import cut, token_lengths
+from mmf.fuse.text import weights as bert_weights
+from mmf.fuse.text.bert import BertConfig, Dense, Embeddings, Encoder, initialise
 
 POOLS = ("token", "first", "mean")
 _CLS = 101  # [CLS] among the words of the published vocabularies

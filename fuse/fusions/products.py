@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmf import MmfError
-from mmf.fuse.normalise import at_least_float32
+from mmf.fuse.layers.normalise import at_least_float32
 
 POWERS = ("relu", "signed_sqrt", "none")
 _EPSILON = 1e-6  # of the signed square root: its steepest slope is 1 / (2 sqrt(1e-6)) = 500

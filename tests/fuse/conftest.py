@@ -96,7 +96,7 @@ def make_bert(tmp_path: Path) -> Callable[..., Path]:
         import torch
         from safetensors.torch import save_file
 
-        from mmf.fuse.bert import Bert, BertConfig, Dense
+        from mmf.fuse.text.bert import Bert, BertConfig, Dense
 
         config = BertConfig(**SMALL_BERT | sizes)
         torch.manual_seed(seed)

@@ -7,10 +7,11 @@ import sys
 import pytest
 
 from mmf import MmfError, UnknownName
-from mmf.fuse import HEADS, LOSSES, METRICS
+from mmf.fuse import LOSSES, METRICS
 from mmf.fuse.aggregators import AGGREGATORS
 from mmf.fuse.config import TrainConfig
 from mmf.fuse.fusions import FUSIONS
+from mmf.fuse.heads import HEADS
 
 
 @pytest.mark.parametrize(
@@ -84,9 +85,9 @@ def test_importing_the_stage_loads_no_torch():
 
 
 def test_functions_are_functions_whatever_was_imported_first():
-    import mmf.fuse.evaluation
-    import mmf.fuse.prediction
-    import mmf.fuse.training
+    import mmf.fuse.evaluation.measure
+    import mmf.fuse.inference.prediction
+    import mmf.fuse.training.loop
     from mmf.fuse import evaluate, load, predict, train
 
     assert all(callable(f) and not hasattr(f, "__path__") for f in (evaluate, load, predict, train))

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mmf import UnknownName
-from mmf.fuse import HEADS
 from mmf.fuse.config import build_options
 from mmf.fuse.fusions import FUSIONS
 from mmf.fuse.fusions.contract import LogitFusion, StepFusion, Stream
-from mmf.fuse.sequence import SequenceHead
+from mmf.fuse.heads import HEADS
+from mmf.fuse.heads.sequence import SequenceHead
 
 SIZES = {"rgb": 5, "audio": 4, "text": 3}
 CLASSES = 3

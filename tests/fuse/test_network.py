@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from mmf import MmfError, UnknownName
-from mmf.fuse import HEADS
 from mmf.fuse.config import TrainConfig
 from mmf.fuse.fusions import FUSIONS
+from mmf.fuse.heads import HEADS
+from mmf.fuse.layers.normalise import Normalise, l2_joint
 from mmf.fuse.network import Network
-from mmf.fuse.normalise import Normalise, l2_joint
 
 SHAPES = {"a": (3,), "b": (4,)}
 

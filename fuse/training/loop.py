@@ -1,0 +1,274 @@
+"""The training loop: one straight function.
+
+The order of the items is a pure function of (seed, epoch), and all other chance of what it is for
+(`training.chance`). So a run that was killed and resumed has, on a CPU with the same number of
+threads, the very weights of one that was not; and a step has the same items whatever the number of
+processes.
+"""
+
+import math
+import signal
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from pyarrow.compute import unique
+
+from mmf import MmfError
+from mmf.fuse.config import TrainConfig
+from mmf.fuse.data import feature_rows
+from mmf.fuse.evaluation.measure import measure
+from mmf.fuse.network import Network
+from mmf.fuse.run import Run
+from mmf.fuse.splits import some_videos
+from mmf.fuse.training import checkpoint
+from mmf.fuse.training.distributed import World, joined
+from mmf.fuse.training.meter import Meter
+from mmf.fuse.training.optimiser import Average, make_optimiser
+from mmf.fuse.training.plan import Plan, some
+from mmf.fuse.training.pretrained import take_runs
+from mmf.fuse.training.progress import Progress, shown
+from mmf.fuse.training.resume import Saver, State
+from mmf.fuse.training.sampling import rows_to_read
+from mmf.fuse.training.schedule import Course, make_schedule
+from mmf.fuse.training.start import begun, resumed
+from mmf.fuse.training.step import Learned, Learning, learn
+from mmf.store import Batch, FeatureStore
+from mmf.store.loader import Loader
+
+MAIN_METRIC = {"single": "accuracy", "multi": "gap@20"}  # chooses the best weights; ties by loss
+_EPOCHS = 100  # where neither epochs nor steps are given
+
+
+class Interrupted(MmfError):
+    """SIGTERM came; a checkpoint is written, and the run can be resumed."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+
+class NonFinite(MmfError, ArithmeticError):
+    """The loss or its gradient is NaN or infinite."""
+
+
+def train(
+    config: TrainConfig,
+    progress: Progress | None = None,
+    *,
+    on_step: Progress | None = None,
+    resume: bool = False,
+) -> Path:
+    """Train as the config says; the folder of the run.
+
+    `progress` is called after each evaluation with its row of metrics.jsonl; `on_step` after each
+    step with the loss, items per second and the share of the time that waited for data. With
+    `resume`, the run in `config.out` goes on from its newest checkpoint; the config must be the one
+    it was begun with. Under torchrun every process takes its part of each batch.
+    Raises MmfError where there is nothing to learn from, NonFinite, or Interrupted on SIGTERM.
+    """
+    with joined() as world, _sigterm() as stop:
+        store = FeatureStore(config.store)
+        run, plan = (resumed if resume else begun)(config, store, world)
+        what = _learning(run, plan, store, world)
+        loader = _loader(store, plan, config, world, by_video=what.network.by_video)
+        if not resume and world.first:
+            run.write(plan, what.network.parameter_counts())
+        saver = Saver(run, what.network, what.optimiser, what.average, writes=world.first)
+        state = saver.restore()
+        evaluate = partial(measure, what.average.network, store, _held_out(plan, config), run)
+        batches = _batches(loader, state, what, meter := Meter())
+        with closing(batches), shown(run, state, progress, on_step, world) as show:
+            while True:
+                if _is_due(state, what):
+                    rates = meter.read()
+                    row = _add_row(state, run, world.from_first(evaluate))
+                    if row is state.best:
+                        saver.keep_best()
+                    saver.write_metrics(state)
+                    show.row(row, rates)
+                    meter.start()
+                if _is_finished(state, what):
+                    break
+                learned = learn(what, next(batches), state, stop)
+                if not learned.finite:
+                    saver.save(state)
+                    raise _non_finite(run, state, learned, world)
+                _count(state, learned, what.course)
+                if learned.stopping:
+                    saver.save(state)
+                    raise _interrupted(run, state)
+                saver.save_if_due(state)
+                show.step(state, learned, meter)
+        saver.save(state)
+    return run.path
+
+
+def _learning(run: Run, plan: Plan, store: FeatureStore, world: World) -> Learning:
+    config = run.config
+    torch.manual_seed(config.seed)
+    network = run.network().to(world.device(config.device))
+    if checkpoint.newest(run.checkpoints) is None:
+        _begin(network, store, plan, run)
+    items = plan.items["train"]
+    number = len(unique(items.video_ids)) if network.by_video else len(items)
+    epoch_steps = math.ceil(number / config.batch_size)
+    epochs = config.epochs or (_EPOCHS if config.steps is None else math.inf)
+    steps = int(min(config.steps or math.inf, epochs * epoch_steps))
+    return Learning(
+        run=run,
+        world=world,
+        network=network,
+        average=Average(network, config.ema),
+        optimiser=make_optimiser(network, config),
+        schedule=make_schedule(config),
+        course=Course(
+            batch_size=config.batch_size,
+            epoch_steps=epoch_steps,
+            steps=steps,
+            warmup=config.warmup,
+        ),
+    )
+
+
+def _loader(
+    store: FeatureStore, plan: Plan, config: TrainConfig, world: World, *, by_video: bool
+) -> Loader:
+    return Loader(
+        store=store,
+        items=plan.items["train"],
+        features=tuple(plan.specs),
+        classes=len(plan.classes),
+        max_steps=rows_to_read(config),
+        threads=2,
+        batch_size=config.batch_size // (world.size * config.parts),
+        balance=config.balance,
+        seed=config.seed,
+        rank=world.rank,
+        world_size=world.size,
+        by_video=by_video,
+    )
+
+
+def _batches(
+    loader: Loader, state: State, what: Learning, meter: Meter
+) -> Generator[Iterator[Batch], None, None]:
+    """This process's parts of each step, from where the training stands on, for ever."""
+    epoch, done, parts = state.epoch, state.batch, what.run.config.parts
+    while True:
+        with closing(loader.epoch(epoch, start_batch=done * parts)) as coming:
+            waited_for = meter.waiting(coming)
+            for _ in range(done, what.course.epoch_steps):
+                yield islice(waited_for, parts)
+        epoch, done = epoch + 1, 0
+
+
+def _held_out(plan: Plan, config: TrainConfig) -> Any:
+    if config.eval_videos is None:
+        return plan.items["val"]
+    return some_videos(plan.items["val"], config.eval_videos, config.seed)
+
+
+def _count(state: State, learned: Learned, course: Course) -> None:
+    state.step += 1
+    state.batch += 1
+    state.loss_sum += learned.loss * learned.items
+    state.loss_items += learned.items
+    if state.batch == course.epoch_steps:
+        state.epoch, state.batch = state.epoch + 1, 0
+
+
+def _is_due(state: State, what: Learning) -> bool:
+    """Whether it is time to evaluate: every so many steps, or after an epoch, and at the end."""
+    if state.step == 0 or (state.history and state.history[-1]["step"] == state.step):
+        return False
+    if state.step >= what.course.steps:
+        return True
+    every = what.run.config.eval_every
+    return state.step % every == 0 if every else state.batch == 0
+
+
+def _is_finished(state: State, what: Learning) -> bool:
+    best = state.best
+    if best is not None:
+        since = sum(row["step"] > best["step"] for row in state.history)
+        if since >= what.run.config.patience:
+            return True
+    return state.step >= what.course.steps
+
+
+def _add_row(state: State, run: Run, measured: Mapping[str, float]) -> dict[str, Any]:
+    """Add the evaluation's row to the history, and make it the best if it is."""
+    main = MAIN_METRIC[run.task]
+    row = {
+        "epoch": state.epoch + (state.batch > 0),  # the one that it is in, from 1
+        "step": state.step,
+        "train_loss": state.loss_sum / max(state.loss_items, 1),
+        "val_loss": measured["loss"],
+        f"val_{main}": measured[main],
+    }
+    state.history.append(row)
+    state.loss_sum, state.loss_items = 0.0, 0
+    rank = (row[f"val_{main}"], -row["val_loss"])
+    if state.best is None or rank > (state.best[f"val_{main}"], -state.best["val_loss"]):
+        state.best = row
+    return row
+
+
+def _begin(network: Network, store: FeatureStore, plan: Plan, run: Run) -> None:
+    """What a network has before its first step: of the training items, of runs, as published."""
+    if run.config.normalise == "standardise":
+        for name, spec in plan.specs.items():
+            rows = feature_rows(store, plan.items["train"], spec, run.config.max_steps)
+            network.standardise(name, rows)
+    take_runs(network, run)
+    network.start()
+
+
+def _non_finite(run: Run, state: State, learned: Learned, world: World) -> NonFinite:
+    """The error, with all that repeats the step: the checkpoint before it is written."""
+    mine = [item.id for part in learned.given for item in part]
+    ids = [i for of_process in world.gathered(mine) for i in of_process]
+    place = run.path / "nonfinite.json"
+    again = f"mmf train {run.path}/config.json --out {run.path} --resume"
+    if world.first:
+        found = {
+            "epoch": state.epoch + 1,
+            "step": state.step + 1,
+            "items": ids,
+            "loss": str(learned.loss),
+            "gradient_norm": str(learned.norm),
+            "processes": world.size,
+            "replay": again,
+        }
+        checkpoint.write_json(place, found)
+    return NonFinite(
+        f"loss {learned.loss:g}, gradient norm {learned.norm:g} in epoch {state.epoch + 1}, step "
+        f"{state.step + 1}, on the items {some(ids)}; all are listed in {str(place)!r}. "
+        "The weights were not changed by this step. Look at these items' features, or lower --lr; "
+        f"`{again}` repeats this very step."
+    )
+
+
+def _interrupted(run: Run, state: State) -> Interrupted:
+    return Interrupted(
+        f"stopped by a signal after step {state.step}; the checkpoint is written. "
+        f"Continue with `mmf train {run.path}/config.json --out {run.path} --resume`."
+    )
+
+
+@contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, so that the loop can stop between two steps."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event  # only the main thread may handle signals
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,66 @@
+"""How a training starts: as a run of its own, or where another start of it has stopped."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from mmf import MmfError
+from mmf.fuse.config import TrainConfig
+from mmf.fuse.run import Run, next_free
+from mmf.fuse.training.distributed import World
+from mmf.fuse.training.plan import Plan, make_plan
+from mmf.fuse.training.progress import check_wandb
+from mmf.fuse.training.schedule import make_schedule
+from mmf.store import FeatureStore
+
+_MAY_DIFFER = ("out", "store", "device", "parts", "wandb")  # from the config it was begun with
+
+
+def begun(config: TrainConfig, store: FeatureStore, world: World) -> tuple[Run, Plan]:
+    """A run that is not there yet, and its plan; nothing of it is written."""
+    check_wandb(config.wandb)
+    make_schedule(config)
+    _check_parts(config, world)
+    plan = make_plan(store, config, {})
+
+    def begin() -> Run:
+        path = Path(config.out) if config.out else next_free(config.fusion)
+        if path.exists():
+            raise MmfError(
+                f"run {str(path)!r} exists. Choose another --out, or continue it with --resume."
+            )
+        return Run.of(path, config, store, plan)
+
+    return world.from_first(begin), plan
+
+
+def resumed(config: TrainConfig, store: FeatureStore, world: World) -> tuple[Run, Plan]:
+    """The run in `config.out`, and its plan, if it can go on with this config."""
+    if not config.out:
+        raise MmfError("which run goes on? Name it with --out.")
+    _check_parts(config, world)
+    run = Run.open(config.out)
+    asked = replace(config, features=config.features or run.config.features)
+    for name in asked.to_json():
+        old, new = getattr(run.config, name), getattr(asked, name)
+        if old != new and name not in _MAY_DIFFER:
+            raise MmfError(
+                f"run {config.out!r} was begun with {name} {old!r}; this asks for {new!r}. "
+                "Resume with the run's own config.json, or choose another --out."
+            )
+    run.check_features(store)
+    plan = make_plan(store, asked, run.assigned)
+    if plan.digest() != run.digest:
+        raise MmfError(
+            f"the items or labels of store {str(store.path)!r} are not those that run "
+            f"{config.out!r} was begun with, so it cannot go on. Begin another with --out."
+        )
+    return replace(run, config=asked), plan
+
+
+def _check_parts(config: TrainConfig, world: World) -> None:
+    if config.batch_size % (world.size * config.parts):
+        raise MmfError(
+            f"a batch of {config.batch_size} items cannot be divided evenly among {world.size} "
+            f"processes with {config.parts} parts each. Choose a --batch-size that is a multiple "
+            f"of {world.size * config.parts}."
+        )

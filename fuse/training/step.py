@@ -1,0 +1,116 @@
+"""One step of a training: batches → gradients → weights."""
+
+import math
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmf.fuse import LOSSES
+from mmf.fuse.data import inputs, with_rows
+from mmf.fuse.losses import smoothed
+from mmf.fuse.network import Network
+from mmf.fuse.run import Run
+from mmf.fuse.training.chance import seed_step
+from mmf.fuse.training.distributed import World
+from mmf.fuse.training.optimiser import Average, clip, learning, penalise, statistics
+from mmf.fuse.training.resume import State
+from mmf.fuse.training.sampling import sampled
+from mmf.fuse.training.schedule import Course, Schedule, learning_rate
+from mmf.store import Batch, Item
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Learning:
+    """What a step changes, and by what rules."""
+
+    run: Run
+    world: World
+    network: Network
+    average: Average
+    optimiser: torch.optim.Optimizer
+    schedule: Schedule
+    course: Course
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Learned:
+    """What came of a step."""
+
+    loss: float  # mean over its items, without penalties
+    items: int  # that counted, over all processes
+    norm: float  # length of the whole gradient
+    given: Sequence[Sequence[Item]]  # to this process
+    stopping: bool  # some process was told to stop
+
+    @property
+    def finite(self) -> bool:
+        """False: the weights and buffers are as they were before the step."""
+        return math.isfinite(self.loss + self.norm)
+
+
+def learn(what: Learning, batches: Iterable[Batch], state: State, stop: threading.Event) -> Learned:
+    """Take the step after `state`, whose items are `batches`, and this process's part of them."""
+    config, network, world = what.run.config, what.network, what.world
+    buffers = statistics(network)
+    before = [b.clone() for b in buffers]
+    parameters = learning(network)
+    mine, number, given = _gradients(what, batches, state)
+    loss, items, stops = world.sum([mine, float(number), float(stop.is_set())])
+    world.sum_gradients(parameters)
+    world.average_buffers(buffers)
+    if items and items != config.batch_size:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        torch._foreach_mul_(gradients, config.batch_size / items)
+    penalise(network, config.l2)
+    learned = Learned(
+        loss=loss / max(items, 1),
+        items=int(items),
+        norm=float(clip(parameters, config)),
+        given=given,
+        stopping=stops > 0,
+    )
+    if not learned.finite:
+        for now, then in zip(buffers, before, strict=True):
+            now.copy_(then)
+        return learned
+    for group in what.optimiser.param_groups:
+        group["lr"] = learning_rate(config, what.schedule, state.step, what.course)
+    what.optimiser.step()
+    what.average.update(state.step + 1)
+    return learned
+
+
+def _gradients(
+    what: Learning, batches: Iterable[Batch], state: State
+) -> tuple[float, int, list[Sequence[Item]]]:
+    """Sum of the items' losses, their number, the items; gradients of that sum ÷ batch_size."""
+    run, config, network = what.run, what.run.config, what.network
+    device = next(network.parameters()).device
+    network.train()
+    what.optimiser.zero_grad()
+    total, number, given = torch.zeros((), dtype=torch.float64, device=device), 0, []
+    for part, batch in enumerate(batches):
+        given.append(batch.items)
+        counted = batch.rated.any(1) & with_rows(batch)
+        n = int(counted.sum())
+        if not n:
+            continue
+        seed_step(config.seed, state.step, part * what.world.size + what.world.rank, device)
+        one = sampled(inputs(batch, run.specs, device), batch, config, state.epoch)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            logits = network(one.features, one.masks, one.videos)
+        labels = one.labels
+        if config.label_smoothing:
+            labels = smoothed(labels, one.rated, run.loss, config.label_smoothing)
+        outcome: list[Tensor] = [logits, labels, one.rated]
+        if n < len(batch):
+            which = torch.from_numpy(counted).to(device)
+            outcome = [x[which] for x in outcome]
+        loss: Tensor = LOSSES.load(run.loss)(*outcome)
+        (loss * (n / config.batch_size)).backward()
+        total += loss.detach() * n
+        number += n
+    return total.item(), number, given
