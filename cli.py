@@ -13,7 +13,18 @@ from pathlib import Path
 import click
 
 from mmf import MmfError, __version__
-from mmf.commands import about, demo, exchange, extract, look, stores, training, weights
+from mmf.commands import (
+    about,
+    demo,
+    evaluation,
+    exchange,
+    extract,
+    look,
+    prediction,
+    stores,
+    training,
+    weights,
+)
 from mmf.commands.shell import Commands
 
 
@@ -49,8 +60,8 @@ for _command in (
     exchange.import_,
     exchange.export,
     training.train,
-    training.evaluate,
-    training.predict,
+    evaluation.evaluate,
+    prediction.predict,
     about.list_,
     about.doctor,
     demo.demo,

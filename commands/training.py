@@ -1,10 +1,9 @@
-"""Stage two: train, evaluate, predict."""
+"""Train a fusion model."""
 
 import json
 import os
 import shlex
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import click
 
 from mmf import MmfError
-from mmf.commands.shell import EVERY_SECONDS, STORE, plain, show_table
+from mmf.commands.shell import EVERY_SECONDS, STORE
 
 
 @click.command()
@@ -154,90 +153,3 @@ def _best(run: Path) -> str:
         f"{last['epoch']} epochs, best validation {name} "
         f"{best[metric]:.4f} in epoch {best['epoch']}, step {best['step']}"
     )
-
-
-@click.command()
-@click.argument("run", type=click.Path())
-@click.option("--store", help="Another store.  [default: the one the run was trained on]")
-@click.option("--split", default="test", show_default=True)
-@click.option("--zero", default="", help="Features whose rows are made zeros, e.g. rgb,audio.")
-@click.option("--device", default="auto", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def evaluate(run: str, as_json: bool, zero: str, **options: Any) -> None:
-    """Measure RUN on a split of its store.
-
-    \b
-    mmf evaluate runs/mfb-1 --split test
-    """
-    from mmf.fuse import evaluate as measure
-
-    found = measure(run, zero=tuple(f for f in zero.split(",") if f), **options)
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    numbers = [(k, f"{v:.4f}" if isinstance(v, float) else str(v)) for k, v in found.items()]
-    show_table(["metric", f"{options['split']} of {run}"], [list(row) for row in numbers])
-
-
-@click.command()
-@click.argument("run", type=click.Path())
-@click.argument("videos", nargs=-1, type=click.Path())
-@click.option(
-    "--store", help="A store with the run's features.  [default, without VIDEOS: its own]"
-)
-@click.option("--split", help="Only the items of this split.")
-@click.option("--out", type=click.Path(), help="FILE.csv or FILE.parquet.  [default: a table here]")
-@click.option("--top", default=20, show_default=True, help="Classes for each item.")
-@click.option("--kaggle", is_flag=True, help="YouTube-8M's VideoId,LabelConfidencePairs.")
-@click.option("--device", default="auto", show_default=True)
-def predict(run: str, videos: tuple[str, ...], **options: Any) -> None:
-    """Predict with RUN the items of a store, or media files, with the recipe it was trained on.
-
-    \b
-    mmf predict runs/mfb-1 --store features.mmf --split test --out predictions.csv
-    mmf predict runs/mfb-1 clip.mp4
-    """
-    from mmf.fuse import predict as score
-    from mmf.fuse import write_predictions
-    from mmf.fuse.run import Run
-
-    chosen = {"top": options["top"], "device": options["device"]}
-    if videos:
-        if options["store"] or options["split"]:
-            raise MmfError("give videos, or a store and a split; not both.")
-        with tempfile.TemporaryDirectory(prefix="mmf-predict-") as folder:
-            store = _extract_as_trained(run, videos, Path(folder) / STORE)
-            found = score(run, store, **chosen)
-    else:
-        place = options["store"] or Run.open(run).config.store
-        found = score(run, place, options["split"], **chosen)
-    if options["out"]:
-        write_predictions(found, options["out"], kaggle=options["kaggle"])
-        click.echo(f"{options['out']}: {len(found)} items")
-        return
-    for row in found.to_pylist():
-        pairs = zip(row["classes"] or (), row["scores"] or (), strict=True)
-        best = ", ".join(f"{c} {s:.4f}" for c, s in pairs)
-        click.echo(plain(f"{row['item']}: {best or row['reason']}"))
-
-
-def _extract_as_trained(run: str, videos: Sequence[str], store: Path) -> Path:
-    """Extract media files into a store with the very recipes of a run's features."""
-    import pyarrow as pa
-
-    from mmf.extract import JobOptions, Manifest, request_from_spec
-    from mmf.extract import extract as run_job
-    from mmf.fuse.run import Run
-    from mmf.store import FeatureStore
-
-    requests = [request_from_spec(spec) for spec in Run.open(run).specs.values()]
-    table = pa.table(
-        {"video_id": list(videos), "path": pa.array([str(v).encode() for v in videos], pa.binary())}
-    )
-    manifest = Manifest(source="the command line", table=table, first=tuple(range(len(videos))))
-    result = run_job(manifest, store, requests, JobOptions(max_failure_rate=1.0))
-    for row in FeatureStore(store).failures().to_pylist():
-        click.echo(f"mmf: {row['video_id']!r} failed: {row['reason']} ({row['message']})", err=True)
-    if result.failed == len(videos):
-        raise MmfError("none of the videos could be used.")
-    return store
