@@ -6,6 +6,7 @@ the result is in registers. The maps lie with their channels last. It is what to
 these networks, without a C++ compiler. Rows differ from the plain network's in rounding.
 """
 
+import threading
 from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any
@@ -38,6 +39,7 @@ _FUSED = (
     "mkldnn._convolution_pointwise_.binary",
 )
 _onednn = torch.ops.mkldnn
+_EXPORTING = threading.Lock()  # torch.export fails where two threads are in it
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _FEWEST = 2  # convolutions: the one of a transformer, into its patches, is not worth an export
 _SLACK = 4.0  # times the error of torch's own convolution
@@ -54,7 +56,8 @@ def fused(network: nn.Module, given: Float[Tensor, "B ..."]) -> Callable[[Tensor
         return network
     if sum(isinstance(m, nn.Conv2d | nn.Conv3d) for m in network.modules()) < _FEWEST:
         return network
-    made = torch.export.export(network, (given,), strict=False).module(check_guards=False)
+    with _EXPORTING:
+        made = torch.export.export(network, (given,), strict=False).module(check_guards=False)
     assert isinstance(made, GraphModule)
     convolutions = [node for node in made.graph.nodes if str(node.target) in _CONVOLUTIONS]
     if sum(_fuse(made, convolution) for convolution in convolutions) == 0:

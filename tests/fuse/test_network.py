@@ -163,6 +163,6 @@ def test_joint_l2_divides_by_the_length_of_all_features_rows_at_a_step():
     )
 
 
-def test_joint_l2_refuses_rows_of_several_vectors():
+def test_joint_l2_refuses_rows_of_several_vectors(build):
     with pytest.raises(MmfError, match=r"'g' has rows of shape \[7, 7, 4\]"):
         build(shapes={"a": (3,), "g": (7, 7, 4)}, normalise="l2_joint")

@@ -6,7 +6,7 @@ import torch
 from mmf import MmfError
 from mmf.fuse.config import build_options
 from mmf.fuse.heads.gated import ContextGating, Gated, GatedOptions
-from mmf.fuse.heads.moe import Logistic, LogisticOptions
+from mmf.fuse.heads.logistic import Logistic, LogisticOptions
 
 
 def build(**options) -> Gated:

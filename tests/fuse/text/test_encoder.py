@@ -19,7 +19,7 @@ from mmf.fuse.text import weights as bert_weights
 from mmf.fuse.text.bert import Bert
 from mmf.fuse.text.encoder import TextEncoder, TextOptions
 from mmf.fuse.text.tokens import check_tokens
-from mmf.fuse.training import checkpoint, loop
+from mmf.fuse.training import checkpoint, loop, step
 from mmf.store import FeatureSpec, Track
 from mmf.store.weights import WeightsMissing
 
@@ -216,8 +216,8 @@ def config(xor_store, make_bert, tmp_path) -> TrainConfig:
     tracks = []
     for i in range(60):
         rows = np.full((2, 6), -1)
-        rows[0, :3] = [101, 30 + i, 102]
-        rows[1, :4] = [101, 40 + i, 20 + (i % 2 == i // 2 % 2), 102]
+        rows[0, :3] = [101, 30 + i % 5, 102]
+        rows[1, :4] = [101, 40 + i % 3, 20 + (i % 2 == i // 2 % 2), 102]
         tracks.append(Track(video_id=f"v{i:02}", values=rows, times=[0, 1]))
     xor_store.add(words(), tracks)
     return TrainConfig(
@@ -278,14 +278,14 @@ def test_a_killed_run_resumes_to_the_same_weights(config, tmp_path, monkeypatch,
         return [(path / f"{name}.safetensors").read_bytes() for name in names]
 
     with monkeypatch.context() as patch:
-        calls, good = iter(range(100)), loop.LOSSES.load("ce")
+        calls, good = iter(range(100)), step.LOSSES.load("ce")
 
         def killing(logits, labels, rated):
             if next(calls) == 6:
                 os.kill(os.getpid(), signal.SIGTERM)
             return good(logits, labels, rated)
 
-        patch.setattr(loop.LOSSES, "load", lambda name: killing)
+        patch.setattr(step.LOSSES, "load", lambda name: killing)
         with pytest.raises(loop.Interrupted):
             train(config)
     torch.manual_seed(9)

@@ -415,7 +415,8 @@ def test_sigkill_and_resume_give_the_weights_of_a_whole_run(config, tmp_path):
     wanted = train(replace(config, out=tmp_path / "whole"))
     code = (
         "import os, sys\n"
-        "from mmf.fuse import TrainConfig, resume, train\n"
+        "from mmf.fuse import TrainConfig, train\n"
+        "from mmf.fuse.training import resume\n"
         "resume._SECONDS = 0\n"
         "def progress(row):\n"
         "    if row['epoch'] == 3: os.kill(os.getpid(), 9)\n"
