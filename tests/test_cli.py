@@ -53,7 +53,7 @@ def mmf(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     ("line", "says", "code"),
     [
         ("extrakt", "unknown command 'extrakt'. Did you mean 'extract'", 2),
-        ("train --epoch 3", "No such option '--epoch'. Did you mean '--epochs'?", 2),
+        ("train --patienc 3", "No such option '--patienc'. Did you mean '--patience'?", 2),
         ("extract", "name what to extract: --modality rgb", 2),
         ("extract --preset mixer", "--modality rgb (or clip, audio, text), or --feature", 2),
         ("extract --modality rbg", "unknown modality 'rbg'. Did you mean 'rgb'?", 2),
@@ -310,7 +310,10 @@ def test_list_prints_the_tables(capsys):
     cli.cli.main(["list", "fusions"], standalone_mode=False)
     listed = capsys.readouterr().out.splitlines()[2:-1]
     assert [line.partition(" ")[0] for line in listed] == list(FUSIONS)
-    assert "mlb        The product of an activated projection of each of M ≥ 2 features." in listed
+    assert (
+        "mlb              The product of an activated projection of each of M ≥ 2 features."
+        in listed
+    )
     cli.cli.main(["list", "presets"], standalone_mode=False)
     assert "  clip=x3d:m" in capsys.readouterr().out.splitlines()
     cli.cli.main(["list", "backbones"], standalone_mode=False)
