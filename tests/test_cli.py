@@ -53,7 +53,7 @@ def mmf(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     ("line", "says", "code"),
     [
         ("extrakt", "unknown command 'extrakt'. Did you mean 'extract'", 2),
-        ("train --patienc 3", "No such option '--patienc'. Did you mean '--patience'?", 2),
+        ("evaluate x --spli t", "No such option '--spli'. Did you mean '--split'?", 2),
         ("extract", "name what to extract: --modality rgb", 2),
         ("extract --preset mixer", "--modality rgb (or clip, audio, text), or --feature", 2),
         ("extract --modality rbg", "unknown modality 'rbg'. Did you mean 'rgb'?", 2),
