@@ -38,7 +38,7 @@ _CHOICES = {
 }
 
 _COUNTS = (
-    *("epochs", "steps", "eval_every", "eval_videos", "patience"),
+    *("train_videos", "epochs", "steps", "eval_every", "eval_videos", "patience"),
     *("batch_size", "parts", "max_steps"),
 )
 _PARTS = ("aggregate", "fusion", "head", "text")
@@ -72,6 +72,7 @@ class TrainConfig:
     loss: Literal["auto", "bce", "ce"] = "auto"  # ce for single, bce for multi
     label_smoothing: float = 0.0  # the share of a label that says nothing
     # what it sees
+    train_videos: int | None = None  # of the training videos, the first of an order by `seed`
     sample: Literal["even", "frames", "sequence"] = (
         "even"  # of an item's rows: `fuse.training.sampling`
     )

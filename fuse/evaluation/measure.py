@@ -17,7 +17,7 @@ from mmf.fuse.losses import probabilities
 from mmf.fuse.metrics import SINGLE_LABEL, Accumulator
 from mmf.fuse.network import Network
 from mmf.fuse.run import Run
-from mmf.fuse.splits import by_split, split_name
+from mmf.fuse.splits import by_split, some_videos, split_name
 from mmf.fuse.training.plan import videos_digest
 from mmf.store import FeatureStore, Item
 from mmf.store.items import Items
@@ -64,9 +64,12 @@ def _warn_if_seen(run: Run, store: FeatureStore, parts: Mapping[str, Items], spl
     features = tuple(name for name in run.specs if name in store.features)
     if split_name(split) == "train" or "train" not in parts:
         return
-    training, there = parts["train"].video_ids, store.all_items(features).video_ids
-    training = training.filter(pc.is_in(training, pc.unique(there)))
-    if len(training) and videos_digest(training) != run.trained_on:
+    training, there = parts["train"], store.all_items(features).video_ids
+    having = pc.is_in(training.video_ids, pc.unique(there))
+    training = training.take(np.flatnonzero(having))
+    if run.config.train_videos is not None:
+        training = some_videos(training, run.config.train_videos, run.config.seed)
+    if len(training) and videos_digest(training.video_ids) != run.trained_on:
         logger.warning(
             "the videos of split 'train' are not those that run %s was trained on; "
             "if one of them is in %r now, this measures what the run has seen",

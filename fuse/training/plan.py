@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from mmf import MmfError
 from mmf.fuse.config import TrainConfig
-from mmf.fuse.splits import assign_open, by_split
+from mmf.fuse.splits import assign_open, by_split, some_videos
 from mmf.fuse.text.tokens import check_tokens
 from mmf.store import FeatureSpec, FeatureStore
 from mmf.store.items import Items
@@ -82,6 +82,8 @@ def make_plan(store: FeatureStore, config: TrainConfig, assigned: Mapping[str, s
     parts = by_split(items, assigned)
     for split in ("train", "val"):
         _check_split(split, parts.get(split), items)
+    if config.train_videos is not None:
+        parts["train"] = _drawn(parts["train"], config.train_videos, config.seed)
     _warn_of_unseen(parts["train"], classes)
     loss = config.loss if config.loss != "auto" else {"single": "ce", "multi": "bce"}[task]
     return Plan(
@@ -187,6 +189,19 @@ def _check_split(split: str, part: Items | None, items: Items) -> None:
             f"split {split!r} has no positive label in its {len(part)} items; "
             "nothing can be learned or measured there."
         )
+
+
+def _drawn(items: Items, number: int, seed: int) -> Items:
+    """The items of so many training videos; more videos hold those of fewer, by the same seed."""
+    there = pc.count_distinct(items.video_ids).as_py()
+    if number > there:
+        raise MmfError(
+            f"train_videos = {number}: split 'train' has {there} videos with rows; expected at "
+            "most as many."
+        )
+    drawn = some_videos(items, number, seed)
+    _check_split("train", drawn, items)
+    return drawn
 
 
 def _warn_of_unseen(items: Items, classes: Sequence[str]) -> None:

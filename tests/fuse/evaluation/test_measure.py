@@ -146,3 +146,14 @@ def test_a_split_made_by_the_run_is_used_again(xor_store, tmp_path, caplog):
     assert evaluate(run, split="test")["items"] == len(wanted)
     store.label({"v99": ["0"]})  # labelled later: in no split of this run
     assert evaluate(run, split="test")["items"] == len(wanted)
+
+
+def test_a_run_on_some_of_the_training_videos_is_not_taken_for_another(xor_store, tmp_path, caplog):
+    config = TrainConfig(store=xor_store.path, epochs=1, train_videos=20, seed=1, device="cpu")
+    run = train(replace(config, out=tmp_path / "some"))
+    evaluate(run)
+    assert "not those that run" not in caplog.text
+    xor_store.label({v: ["same"] for v in ("v00", "v01", "v02")}, split={"v00": "test"})
+    xor_store.label({v: ["same"] for v in ("v20", "v21", "v22")}, split={"v20": "test"})
+    evaluate(run)
+    assert "not those that run" in caplog.text

@@ -255,3 +255,21 @@ def test_some_videos_keep_all_their_items_and_are_the_same_each_time(make_store)
     assert found == some_videos(items, 7, seed=1)
     assert found != some_videos(items, 7, seed=2)
     assert some_videos(items, 40, seed=1) == items
+
+
+def test_more_training_videos_than_there_are_is_refused(xor_store):
+    with pytest.raises(MmfError, match="train_videos = 37: split 'train' has 36 videos"):
+        plan(xor_store, train_videos=37)
+    with pytest.raises(MmfError, match="train_videos = 0: expected at least 1"):
+        plan(xor_store, train_videos=0)
+
+
+def test_fewer_training_videos_lie_within_more_and_leave_validation_alone(xor_store):
+    whole = plan(xor_store)
+    drawn = {n: plan(xor_store, train_videos=n, seed=3) for n in (5, 20, 36)}
+    videos = {n: set(p.items["train"].video_ids.to_pylist()) for n, p in drawn.items()}
+    assert {n: len(v) for n, v in videos.items()} == {5: 5, 20: 20, 36: 36}
+    assert videos[5] < videos[20] < videos[36]
+    assert all(p.items["val"] == whole.items["val"] for p in drawn.values())
+    assert drawn[36].digest() == whole.digest()
+    assert drawn[20].digest() != plan(xor_store, train_videos=20, seed=4).digest()
