@@ -13,9 +13,10 @@ from mmf.commands.shell import show_table
 @click.option("--store", help="Another store.  [default: the one the run was trained on]")
 @click.option("--split", default="test", show_default=True)
 @click.option("--zero", default="", help="Features whose rows are made zeros, e.g. rgb,audio.")
+@click.option("--without", default="", help="Features that are taken for missing, e.g. audio.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def evaluate(run: str, as_json: bool, zero: str, **options: Any) -> None:
+def evaluate(run: str, as_json: bool, zero: str, without: str, **options: Any) -> None:
     """Measure RUN on a split of its store.
 
     \b
@@ -23,9 +24,13 @@ def evaluate(run: str, as_json: bool, zero: str, **options: Any) -> None:
     """
     from mmf.fuse import evaluate as measure
 
-    found = measure(run, zero=tuple(f for f in zero.split(",") if f), **options)
+    found = measure(run, zero=_names(zero), without=_names(without), **options)
     if as_json:
         click.echo(json.dumps(found))
         return
     numbers = [(k, f"{v:.4f}" if isinstance(v, float) else str(v)) for k, v in found.items()]
     show_table(["metric", f"{options['split']} of {run}"], [list(row) for row in numbers])
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 
-from mmf import MmfError
+from mmf import MmfError, unknown
 from mmf.fuse import LOSSES, METRICS
 from mmf.fuse.data import choose_device
 from mmf.fuse.inference.scoring import score
@@ -19,7 +20,7 @@ from mmf.fuse.network import Network
 from mmf.fuse.run import Run
 from mmf.fuse.splits import by_split, some_videos, split_name
 from mmf.fuse.training.plan import videos_digest
-from mmf.store import FeatureStore, Item
+from mmf.store import FeatureSpec, FeatureStore, Item
 from mmf.store.items import Items
 
 logger = logging.getLogger(__name__)
@@ -33,13 +34,15 @@ def evaluate(
     label_set: str | None = None,
     device: str = "auto",
     zero: Sequence[str] = (),
+    without: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Metrics of a run on a split, with the loss and the counts they rest on.
 
     The store is the one it was trained on, unless another is given; its features must have been
     made by the same recipes. A feature that is not there is missing. Items without a row of any
     feature are not measured, and counted as `items_without_features`. The rows of the
-    features `zero` are made zeros: what is lost then is what the run owes to them.
+    features `zero` are made zeros: what is lost then is what the run owes to them; `without` takes
+    features for missing, as where a store has none of their rows.
     """
     opened = Run.open(run)
     place = FeatureStore(store if store is not None else opened.config.store)
@@ -56,7 +59,17 @@ def evaluate(
         raise MmfError(f"split {split!r} has no labelled item; splits: {there}.")
     network = opened.trained().to(choose_device(device))
     network.zero(zero)
+    opened = replace(opened, specs=_others(opened.specs, without))
     return measure(network, place, parts[split_name(split)], opened, label_set=label_set)
+
+
+def _others(specs: Mapping[str, FeatureSpec], without: Sequence[str]) -> dict[str, FeatureSpec]:
+    for name in without:
+        if name not in specs:
+            raise unknown("feature", name, specs)
+    if len(set(without)) == len(specs):
+        raise MmfError(f"without {', '.join(without)} there is nothing to predict from.")
+    return {name: spec for name, spec in specs.items() if name not in without}
 
 
 def _warn_if_seen(run: Run, store: FeatureStore, parts: Mapping[str, Items], split: str) -> None:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mmf import UnknownName
+from mmf import MmfError, UnknownName
 from mmf.fuse import TrainConfig, evaluate, train
 from mmf.fuse.network import Network
+from mmf.store import FeatureStore
 
 SHAPES = {"a": (3,), "b": (4,)}
 
@@ -66,3 +67,22 @@ def test_a_run_may_be_trained_without_a_modality_or_measured_without(xor_store, 
     found = evaluate(alone, device="cpu")
     assert found["loss"] == evaluate(alone, device="cpu", zero=("b",))["loss"]
     assert found["accuracy"] < 0.8
+
+
+def test_a_feature_taken_for_missing_is_as_one_that_the_store_lacks(xor_store, tmp_path):
+    config = TrainConfig(store=xor_store.path, out=tmp_path / "run", epochs=2, device="cpu")
+    run = train(config)
+    found = evaluate(run, device="cpu", without=("b",))
+    assert found["loss"] != evaluate(run, device="cpu")["loss"]
+    lacking = FeatureStore.create(tmp_path / "lacking")
+    videos = xor_store.videos().to_pylist()
+    lacking.add(xor_store.features["a"], [xor_store.read("a", v["video_id"]) for v in videos])
+    lacking.label(
+        {v["video_id"]: v["labels"] for v in videos},
+        split={v["video_id"]: v["split"] for v in videos},
+    )
+    assert found == evaluate(run, lacking.path, device="cpu")
+    with pytest.raises(UnknownName, match="unknown feature 'c'"):
+        evaluate(run, device="cpu", without=("c",))
+    with pytest.raises(MmfError, match="without a, b there is nothing to predict from"):
+        evaluate(run, device="cpu", without=("a", "b"))
