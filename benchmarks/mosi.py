@@ -1,6 +1,6 @@
 """CMU-MOSI from features computed elsewhere: single features, fusions and context in one table.
 
-    python benchmarks/mosi.py ../shared/data/features/mosi_bclstm/mosi.npz [--seeds 5] [--only mfb]
+    python benchmarks/mosi.py ../shared/data/features/mosi_bclstm/mosi.npz [--seeds 5] [--drop 0.2]
 
 Each video is a track of its utterances, one row each, at its segment's number in seconds; each
 utterance is a labelled interval of it. The test split is the official one, by video; validation is
@@ -125,7 +125,7 @@ def select(config: TrainConfig) -> TrainConfig:
 
 
 def measured(config: TrainConfig, seeds: int) -> tuple[np.ndarray, int]:
-    """Accuracy in % by seed: with everything, and without each feature (NaN: it is the only one)."""
+    """Accuracy in % by seed: with everything, and without each feature (NaN: the only one)."""
     found, number = [], 0
     for seed in range(seeds):
         run = train(replace(config, seed=seed, out=f"{config.out}-{seed}"))
@@ -145,9 +145,8 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.WARNING)  # that there is no val split is said above
     table = read(options.data)
-    print(
-        "| model | test accuracy | parameters | decay | " + " | ".join(f"no {f}" for f in FEATURES)
-    )
+    missing = " | ".join(f"no {name}" for name in FEATURES)
+    print(f"| model | test accuracy | parameters | decay | {missing} |")
     print("|---|" + "---|" * 6)
     with tempfile.TemporaryDirectory() as folder:
         store = store_features(table, Path(folder) / "mosi.mmf")
