@@ -15,6 +15,7 @@ import click
 from mmf import MmfError, __version__
 from mmf.commands import (
     about,
+    compare,
     demo,
     evaluation,
     exchange,
@@ -61,6 +62,7 @@ for _command in (
     exchange.export,
     training.train,
     evaluation.evaluate,
+    compare.compare,
     prediction.predict,
     about.list_,
     about.doctor,
