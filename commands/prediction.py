@@ -1,7 +1,8 @@
 """What a run says of items and of media files."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from mmf.commands.shell import STORE, plain
 @click.option("--out", type=click.Path(), help="FILE.csv or FILE.parquet.  [default: a table here]")
 @click.option("--top", default=20, show_default=True, help="Classes for each item.")
 @click.option("--kaggle", is_flag=True, help="YouTube-8M's VideoId,LabelConfidencePairs.")
+@click.option("--with", "others", multiple=True, metavar="RUN", help="Average with it; repeatable.")
+@click.option("--weights", help="For example 2,1: of RUN and of those --with.  [default: alike]")
 @click.option("--device", default="auto", show_default=True)
 def predict(run: str, videos: tuple[str, ...], **options: Any) -> None:
     """Predict with RUN the items of a store, or media files, with the recipe it was trained on.
@@ -29,40 +32,49 @@ def predict(run: str, videos: tuple[str, ...], **options: Any) -> None:
     mmf predict runs/mfb-1 --store features.mmf --split test --out predictions.csv
     mmf predict runs/mfb-1 clip.mp4
     """
-    from mmf.fuse import predict as score
-    from mmf.fuse import write_predictions
-    from mmf.fuse.run import Run
+    from mmf.fuse.inference.ensemble import Ensemble
+    from mmf.fuse.inference.files import write_predictions
+    from mmf.fuse.inference.prediction import items_of, predictions
+    from mmf.store import FeatureStore
 
-    chosen = {"top": options["top"], "device": options["device"]}
-    if videos:
-        if options["store"] or options["split"]:
-            raise MmfError("give videos, or a store and a split; not both.")
-        with tempfile.TemporaryDirectory(prefix="mmf-predict-") as folder:
-            store = _extract_as_trained(run, videos, Path(folder) / STORE)
-            found = score(run, store, **chosen)
-    else:
-        place = options["store"] or Run.open(run).config.store
-        found = score(run, place, options["split"], **chosen)
-    if options["out"]:
-        write_predictions(found, options["out"], kaggle=options["kaggle"])
-        click.echo(f"{options['out']}: {len(found)} items")
-        return
-    for row in found.to_pylist():
-        pairs = zip(row["classes"] or (), row["scores"] or (), strict=True)
-        best = ", ".join(f"{c} {s:.4f}" for c, s in pairs)
-        click.echo(plain(f"{row['item']}: {best or row['reason']}"))
+    if videos and (options["store"] or options["split"]):
+        raise MmfError("give videos, or a store and a split; not both.")
+    weights = _numbers("--weights", options["weights"]) if options["weights"] else None
+    ensemble = Ensemble([run, *options["others"]], weights=weights, device=options["device"])
+    with ExitStack() as stack:
+        place = options["store"] or ensemble.runs[0].config.store
+        if videos:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mmf-predict-"))
+            place = _extract_as_trained(ensemble.specs.values(), videos, Path(folder) / STORE)
+        store = FeatureStore(place)
+        items = items_of(store, ensemble.runs[0], options["split"])
+        found = predictions(ensemble, store, [items], top=options["top"])
+        if options["out"]:
+            number = write_predictions(found, options["out"], kaggle=options["kaggle"])
+            click.echo(f"{options['out']}: {number} items")
+            return
+        for row in (row for part in found for row in part.to_pylist()):
+            pairs = zip(row["classes"] or (), row["scores"] or (), strict=True)
+            best = ", ".join(f"{c} {s:.4f}" for c, s in pairs)
+            click.echo(plain(f"{row['item']}: {best or row['reason']}"))
 
 
-def _extract_as_trained(run: str, videos: Sequence[str], store: Path) -> Path:
-    """Extract media files into a store with the very recipes of a run's features."""
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise MmfError(f"{option} {text!r}: expected numbers between commas.") from error
+
+
+def _extract_as_trained(specs: Iterable[Any], videos: Sequence[str], store: Path) -> Path:
+    """Extract media files into a store with the very recipes of these features."""
     import pyarrow as pa
 
     from mmf.extract import JobOptions, Manifest, request_from_spec
     from mmf.extract import extract as run_job
-    from mmf.fuse.run import Run
     from mmf.store import FeatureStore
 
-    requests = [request_from_spec(spec) for spec in Run.open(run).specs.values()]
+    requests = [request_from_spec(spec) for spec in specs]
     table = pa.table(
         {"video_id": list(videos), "path": pa.array([str(v).encode() for v in videos], pa.binary())}
     )

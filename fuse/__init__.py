@@ -12,12 +12,15 @@ from mmf import Registry
 if TYPE_CHECKING:
     from mmf.fuse.config import TrainConfig
     from mmf.fuse.evaluation.measure import evaluate
-    from mmf.fuse.inference.prediction import predict, write_predictions
+    from mmf.fuse.inference.files import write_predictions
+    from mmf.fuse.inference.prediction import predict
+    from mmf.fuse.inference.predictor import Predictor
     from mmf.fuse.run import load
     from mmf.fuse.training.loop import Interrupted, train
 
 __all__ = [
     "Interrupted",
+    "Predictor",
     "TrainConfig",
     "evaluate",
     "load",
@@ -46,12 +49,13 @@ METRICS = Registry(
 # no module here is called as one of these: a submodule becomes an attribute of its package
 _PLACES = {
     "Interrupted": "training.loop",
+    "Predictor": "inference.predictor",
     "TrainConfig": "config",
     "evaluate": "evaluation.measure",
     "load": "run",
     "predict": "inference.prediction",
     "train": "training.loop",
-    "write_predictions": "inference.prediction",
+    "write_predictions": "inference.files",
 }
 
 

@@ -86,6 +86,11 @@ def fill(
     return Batch(items=columns, values=values, lengths=lengths, labels=labels, rated=rated)
 
 
+def evenly(rows: int, n: int) -> np.ndarray:
+    """The numbers of `n` of so many rows, each the middle of its share; int64 (n,)."""
+    return ((np.arange(n) + 0.5) * rows / n).astype(np.int64)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Target:
     """Where the rows of one feature go."""
@@ -123,12 +128,12 @@ def _read(task: tuple[_Target, np.ndarray]) -> None:
     whole = one.lengths[part] == one.spans[part, 2]
     spans = one.spans[part[whole]]
     one.feature.read_spans(spans, part[whole], one.values, in_memory=one.in_memory)
-    for i in part[~whole]:  # evenly spaced, each the middle of its share
+    for i in part[~whole]:
         position, first, rows = (int(n) for n in one.spans[i])
         every = np.empty((rows, *one.feature.spec.shape), dtype=one.feature.dtype)
         one.feature.read_rows(position, first, every)
-        n = one.lengths[i]
-        one.values[i, :n] = every[((np.arange(n) + 0.5) * rows / n).astype(np.int64)]
+        n = int(one.lengths[i])
+        one.values[i, :n] = every[evenly(rows, n)]
         one.values[i, n:] = 0
     for i in part if one.check else ():
         _check(one.feature, one.spans[i], one.values[i, : one.lengths[i]])

@@ -4,10 +4,13 @@ Matrix products and sums over padded steps round differently in batches of anoth
 in another row of one. So logits are computed in float64, and what is made of them is rounded to
 float32 at the end, where such differences no longer show: a clip alone has the scores that it has
 among a million.
+
+A text encoder stays in float32, at half of the memory and of the time: its rows do not depend on
+each other, so it is enough that they come to it in batches of one shape (`TextEncoder.alike`).
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +18,12 @@ import torch
 
 from mmf.fuse.config import TrainConfig
 from mmf.fuse.data import inputs, with_rows
+from mmf.fuse.losses import probabilities
 from mmf.fuse.network import Network
-from mmf.store import FeatureSpec, FeatureStore, Item
+from mmf.store import Batch, FeatureSpec, FeatureStore, Item
+from mmf.store.items import Items
 
-_ITEMS = 32  # of one forward pass
+ITEMS = 32  # of one forward pass
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,6 +35,10 @@ class Scored:
     labels: np.ndarray  # float32 (B, C)
     rated: np.ndarray  # bool (B, C)
     there: np.ndarray  # bool (B,): False where the item has no row, so its logits mean nothing
+
+    def scores(self, loss: str) -> np.ndarray:
+        """Float32 (B, C): the probabilities that logits learned with `loss` say."""
+        return probabilities(torch.from_numpy(self.logits), loss).float().numpy()
 
 
 def score(
@@ -45,36 +54,60 @@ def score(
 
     They come in order, or video by video for a network that reads them so.
     """
-    device = next(network.parameters()).device
-    network = copy.deepcopy(network).double().eval()
-    for part in _parts(items, by_video=network.by_video):
+    network = exact(_copy(network))
+    for at in parts(items, by_video=network.by_video):
+        part = Items.of(items).take(at)
         batch = store.batch(part, tuple(specs), label_set=label_set, max_steps=config.max_steps)
-        one = inputs(batch, specs, device)
-        with torch.inference_mode():
-            features = {n: x.double() for n, x in one.features.items()}
-            logits = network(features, one.masks, one.videos)
         yield Scored(
             items=batch.items,
-            logits=logits.cpu().numpy(),
+            logits=logits(network, batch, specs),
             labels=batch.labels,
             rated=batch.rated,
             there=with_rows(batch),
         )
 
 
-def _parts(items: Sequence[Item], *, by_video: bool) -> Iterator[Sequence[Item]]:
-    """The items of each forward pass; with `by_video`, of whole videos, ordered by their start."""
+def exact(network: Network) -> Network:
+    """The network itself, made to score: in float64 but for its text encoder, in eval mode."""
+    for part in network.children():
+        if part is not network.text:
+            part.double()
+    if network.text is not None:
+        network.text.alike = True
+    return network.eval()
+
+
+def logits(network: Network, batch: Batch, specs: Mapping[str, FeatureSpec]) -> np.ndarray:
+    """Float64 (B, C) of an `exact` network; its items stand as `parts` has them."""
+    one = inputs(batch, specs, next(network.parameters()).device)
+    with torch.inference_mode():
+        features = {n: x.double() for n, x in one.features.items()}
+        return network(features, one.masks, one.videos).cpu().numpy()
+
+
+def parts(items: Sequence[Item], *, by_video: bool) -> Iterator[np.ndarray]:
+    """The numbers of the items of each forward pass.
+
+    With `by_video`, of whole videos, the items of each ordered by their start.
+    """
     if not by_video:
-        yield from (items[start : start + _ITEMS] for start in range(0, len(items), _ITEMS))
+        for start in range(0, len(items), ITEMS):
+            yield np.arange(start, min(start + ITEMS, len(items)))
         return
-    videos: dict[str, list[Item]] = {}
-    for item in items:
-        videos.setdefault(item.video_id, []).append(item)
-    part: list[Item] = []
-    for video in videos.values():
-        part += sorted(video, key=lambda item: item.start or 0.0)
-        if len(part) >= _ITEMS:
-            yield part
-            part = []
-    if part:
-        yield part
+    columns = Items.of(items)
+    videos = columns.video_ids.combine_chunks().dictionary_encode().indices.to_numpy()
+    starts = columns.column("start").to_numpy()
+    order = np.lexsort((np.nan_to_num(starts.astype(np.float64)), videos))
+    ends = np.flatnonzero(np.diff(videos[order], append=-1)) + 1
+    first = 0
+    for end in ends.tolist():
+        if end - first >= ITEMS or end == len(order):
+            yield order[first:end]
+            first = end
+
+
+def _copy(network: Network) -> Network:
+    """A copy that shares the tensors of the text encoder, which scoring leaves as they are."""
+    text = network.text
+    shared = [] if text is None else [*text.parameters(), *text.buffers()]
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in shared})

@@ -25,10 +25,13 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mmf import MmfError, unknown
 from mmf.fuse.text import weights as bert_weights
 from mmf.fuse.text.bert import Bert
+
+_ROWS, _WIDTH = 4, 16  # of the batches of `alike`: more cost a clip alone, fewer a thousand
 
 LEARN = ("nothing", "embeddings+layernorms", "everything")
 
@@ -77,6 +80,7 @@ class TextEncoder(nn.Module):
         if options.layers == 0:
             for name in ("position_embeddings", "token_type_embeddings", "LayerNorm"):
                 delattr(self.bert.embeddings, name)
+        self.alike = False  # the same bits for a row in any company; not for learning
         self._sha256 = torch.frombuffer(bytearray.fromhex(found.sha256), dtype=torch.uint8)
         _freeze(self.bert, options.learn)
 
@@ -94,9 +98,12 @@ class TextEncoder(nn.Module):
         seen = there[rows][:, :longest]  # (R, n): no row is computed that is not there
         learns = nullcontext() if self.options.learn != "nothing" else torch.no_grad()
         with learns:
-            vectors = self._vectors(ids[rows][:, :longest].long().clamp_min(0), seen)  # (R, n, D)
+            read = self._alike if self.alike else self._vectors
+            vectors = read(ids[rows][:, :longest].long().clamp_min(0), seen)  # (R, n, D)
         counts = there.sum((1, 2))  # (B,)
         steps = torch.arange(max(1, int(counts.max())), device=ids.device) < counts.unsqueeze(1)
+        if self.alike:
+            vectors = vectors.to(ids.dtype)  # the precision of all else
         out = vectors.new_zeros(*steps.shape, self.out_size)  # (B, L, D)
         # both masks are walked by item, then in order, so the k-th of one is the k-th of the other
         return out.masked_scatter(steps.unsqueeze(2), vectors[seen]), steps
@@ -121,6 +128,21 @@ class TextEncoder(nn.Module):
         if self.options.layers == 0:
             return self.bert.embeddings.word_embeddings(ids)
         return self.bert(ids, seen)
+
+    def _alike(self, ids: Tensor, seen: Tensor) -> Tensor:
+        """The vectors of rows in batches of `_ROWS` × a multiple of `_WIDTH`."""
+        lengths = (seen * torch.arange(1, seen.shape[1] + 1, device=seen.device)).amax(1)
+        widths = (-(-lengths // _WIDTH) * _WIDTH).clamp_max(
+            self.bert.config.max_position_embeddings
+        )
+        out = torch.zeros(*ids.shape, self.out_size, device=ids.device)
+        for width in widths.unique().tolist():
+            for rows in (widths == width).nonzero().squeeze(1).split(_ROWS):
+                more = (0, width - ids.shape[1], 0, _ROWS - len(rows))  # cuts off where negative
+                given, there = (functional.pad(x[rows], more) for x in (ids, seen))
+                within = min(width, ids.shape[1])
+                out[rows, :within] = self._vectors(given, there)[: len(rows), :within]
+        return out
 
     def _check(self, ids: Tensor, there: Tensor) -> None:
         words = self.bert.config.vocab_size

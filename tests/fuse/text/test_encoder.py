@@ -309,3 +309,27 @@ def test_fusions_of_rows_and_of_vectors_take_its_steps(config, chosen):
     assert 0 <= evaluate(run, device="cpu")["accuracy"] <= 1
     logits = load(run)({"words": torch.tensor([[[101.0, 7, 102, -1, -1, -1]]])})
     assert logits.shape == (1, 2)
+
+
+def test_a_row_has_the_same_bits_in_any_company_where_alike_is_asked_for(make_bert):
+    sizes = {"hidden_size": 96, "num_attention_heads": 4, "max_position_embeddings": 40}
+    folder = make_bert(**sizes)
+    text = TextEncoder(str(folder), {"words": 40}, TextOptions()).eval()
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.full((30, 2, 40), -1.0)
+    for number, row in enumerate(ids.flatten(0, 1)):
+        length = 1 + number % 40
+        row[:length] = torch.randint(0, 120, (length,), generator=generator).float()
+    mask = torch.ones(30, 2, dtype=torch.bool)
+    with torch.no_grad():
+        plainly, _ = text(ids, mask)
+        text.alike = True
+        steps, there = text(ids.double(), mask)
+        assert steps.dtype == torch.float64
+        assert torch.allclose(steps.float(), plainly, atol=1e-4)
+        for i in range(30):
+            alone, own = text(ids[i : i + 1].double(), mask[i : i + 1])
+            assert torch.equal(alone[0], steps[i, there[i]]), i
+            assert own.all()
+    empty, _ = text(ids[:2].double(), torch.zeros(2, 2, dtype=torch.bool))
+    assert not empty.any()

@@ -1,0 +1,95 @@
+"""Predictions as files, written part by part: Parquet, CSV, and Kaggle's CSV of YouTube-8M."""
+
+import csv
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmf import MmfError
+from mmf.fuse.inference.prediction import SCHEMA
+from mmf.store.exchange.output import finished
+
+
+def write_predictions(
+    tables: pa.Table | Iterable[pa.Table], path: str | Path, *, kaggle: bool = False
+) -> int:
+    """Write predictions as .parquet, or as .csv: a line per item and class, best first.
+
+    With `kaggle`, the CSV of the YouTube-8M challenge, ``VideoId,LabelConfidencePairs``. Items
+    without a prediction have a line with the reason; the challenge's format leaves them out.
+    The file has its name once it is whole. The number of items.
+    """
+    path, parts = Path(path), [tables] if isinstance(tables, pa.Table) else tables
+    if path.suffix == ".csv":
+        write = _write_kaggle if kaggle else _write_csv
+    elif path.suffix == ".parquet" and not kaggle:
+        write = _write_parquet
+    else:
+        expected = ".csv" if kaggle else ".csv or .parquet"
+        raise MmfError(f"cannot write predictions to {str(path)!r}: expected a name in {expected}.")
+    with finished(path) as file:
+        return write(parts, file)
+
+
+def _write_parquet(parts: Iterable[pa.Table], path: Path) -> int:
+    rows = 0
+    with pq.ParquetWriter(path, SCHEMA) as writer:
+        for part in parts:
+            writer.write_table(part)
+            rows += len(part)
+    return rows
+
+
+def _write_csv(parts: Iterable[pa.Table], path: Path) -> int:
+    rows = 0
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["item", "video_id", "start", "end", "rank", "class", "score", "reason"])
+        for part in parts:
+            writer.writerows(_lines(part))
+            rows += len(part)
+    return rows
+
+
+def _lines(part: pa.Table) -> Iterator[list[object]]:
+    for row in part.to_pylist():
+        item = [row[name] for name in ("item", "video_id", "start", "end")]
+        if row["reason"] is not None:
+            yield [*item, None, None, None, row["reason"]]
+            continue
+        pairs = zip(row["classes"], row["scores"], strict=True)
+        for rank, (name, value) in enumerate(pairs, 1):
+            yield [*item, rank, name, _shortest(value), None]
+
+
+def _write_kaggle(parts: Iterable[pa.Table], path: Path) -> int:
+    rows = 0
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["VideoId", "LabelConfidencePairs"])
+        for part in parts:
+            for row in part.to_pylist():
+                if row["reason"] is None:
+                    pairs = zip(row["classes"], row["scores"], strict=True)
+                    text = " ".join(f"{_number(c)} {s:g}" for c, s in pairs)
+                    writer.writerow([row["item"], text])
+            rows += len(part)
+    return rows
+
+
+def _number(name: str) -> int:
+    if not (name.isascii() and name.isdecimal()):
+        raise MmfError(
+            f"class {name!r} is no number, and the challenge's format names classes by number. "
+            "Write .csv without --kaggle, or .parquet."
+        )
+    return int(name)
+
+
+def _shortest(value: float) -> str:
+    """The shortest text that reads back as this float32."""
+    return str(np.float32(value)) if math.isfinite(value) else ""
