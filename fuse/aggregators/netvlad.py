@@ -63,7 +63,8 @@ class NetVLAD(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B H"]:
         """(B, hidden) or (B, D K); zeros for an item without a step."""
-        scores = at_least_float32(self.norm(self.assign(pack(x, mask))))  # (N, K)
+        # K numbers a step are packed rather than D: copying x costs more than steps not there
+        scores = at_least_float32(self.norm(pack(self.assign(x), mask)))  # (N, K)
         assigned = unpack(scores.softmax(1), mask)  # (B, T, K)
         residuals = unit(residual_sums(x, assigned, self.centres), 1)  # (B, D, K)
         return self.hidden(unit(residuals.flatten(1), 1))

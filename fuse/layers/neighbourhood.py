@@ -11,6 +11,7 @@ blocks, and w the width to one side or in all, is not said: the first is the def
 option.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from mmf import MmfError, unknown
 
 MASKS = ("block_diagonal", "toeplitz", "toeplitz_dilated")
+_PART = 60  # steps that are looked from at once, or a few more
 MEASURES = {"blocks": ("size", "number"), "width": ("side", "total")}
 
 
@@ -71,6 +73,26 @@ class Neighbourhood:
             return i.unsqueeze(1) // self.block == i // self.block
         apart = i.unsqueeze(1) - i
         return (apart.abs() <= self.side) & (apart % self.stride == 0)
+
+    def parts(self, steps: int) -> Iterator[tuple[slice, slice]]:
+        """Where few of T × T pairs count: steps, all of them once, and what holds their neighbours.
+
+        Slices of about 60 steps each; of a dilated mask they have its stride.
+        """
+        if self.block:
+            length = self.block * -(-_PART // self.block)
+            for start in range(0, steps, length):
+                yield slice(start, start + length), slice(start, start + length)
+            return
+        stride = self.stride
+        length, reach = _PART * stride, self.side // stride * stride
+        for first in range(min(stride, steps)):
+            for start in range(first, steps, length):
+                before = max(first, start - reach)
+                yield (
+                    slice(start, start + length, stride),
+                    slice(before, start + length + reach, stride),
+                )
 
     def sizes(self, steps: int) -> Int[Tensor, " T"]:
         """|N_i|: how many steps each looks at, itself among them."""

@@ -82,13 +82,12 @@ class SelfAttention(nn.Module):
             return self.out(_merged(_attend(q, k, v, _everywhere(mask)), mask))
         if self.variant == "gate_att":
             return self.out(_merged(self._gated(q, k, mask) @ at_least_float32(v), mask))
-        near = self._nearby(mask)
         if self.variant == "share_att":
             far = _attend(q[:, :half], k[:, :half], v[:, :half], _everywhere(mask))
-            local = _attend(q[:, half:], k[:, half:], v[:, half:], near)
+            local = self._attend_nearby(q[:, half:], k[:, half:], v[:, half:], mask)
             return self.out(_merged(torch.cat([far, local], 1), mask))
         seen_far = _merged(_attend(q, k, v, _everywhere(mask)), mask)
-        seen_near = _merged(_attend(q, k, v, near), mask)
+        seen_near = _merged(self._attend_nearby(q, k, v, mask), mask)
         y_far, gate_far = self.from_global(seen_far).chunk(2, 1)
         y_near, gate_near = self.from_local(seen_near).chunk(2, 1)
         return torch.lerp(y_near, y_far, (gate_far - gate_near).sigmoid())
@@ -136,6 +135,24 @@ class SelfAttention(nn.Module):
             attention = attention / attention.sum(3, keepdim=True).clamp_min(1e-6)
         return attention
 
+    def _attend_nearby(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Bool[Tensor, "B T"]
+    ) -> Float[Tensor, "B _ T _"]:
+        """Local attention, part by part, so that few pairs are computed that do not count."""
+        near = self._nearby(mask)
+        if torch.compiler.is_exporting():
+            return _attend(q, k, v, near)
+
+        def part(i: slice, j: slice) -> Tensor:
+            return _weights(q[:, :, i], k[:, :, j], near[:, :, i, j]).to(v.dtype) @ v[:, :, j]
+
+        parts = list(self.options.parts(mask.shape[1]))
+        seen = torch.cat([part(i, j) for i, j in parts], 2)
+        if self.options.stride == 1:
+            return seen
+        steps = torch.arange(mask.shape[1], device=mask.device)
+        return seen[:, :, torch.cat([steps[i] for i, _ in parts]).argsort()]
+
     def _nearby(self, mask: Bool[Tensor, "B T"]) -> Bool[Tensor, "B 1 T T"]:
         """The neighbours that are there, and each step itself, so that no row is empty."""
         steps = mask.shape[1]
@@ -153,7 +170,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> Float[Tensor, "
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
 
 
-def _weights(q: Tensor, k: Tensor, allowed: Tensor) -> Float[Tensor, "B _ T T"]:
+def _weights(q: Tensor, k: Tensor, allowed: Tensor) -> Float[Tensor, "B _ _ _"]:
     scores = at_least_float32(q @ k.transpose(2, 3)) * q.shape[3] ** -0.5
     return scores.masked_fill(~allowed, -float("inf")).softmax(3)
 

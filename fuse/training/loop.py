@@ -23,6 +23,7 @@ from mmf import MmfError
 from mmf.fuse.config import TrainConfig
 from mmf.fuse.data import feature_rows
 from mmf.fuse.evaluation.measure import measure
+from mmf.fuse.layers.matmul import fast_matmul
 from mmf.fuse.network import Network
 from mmf.fuse.run import Run
 from mmf.fuse.splits import some_videos
@@ -70,7 +71,7 @@ def train(
     it was begun with. Under torchrun every process takes its part of each batch.
     Raises MmfError where there is nothing to learn from, NonFinite, or Interrupted on SIGTERM.
     """
-    with joined() as world, _sigterm() as stop:
+    with joined() as world, _sigterm() as stop, fast_matmul():
         store = FeatureStore(config.store)
         run, plan = (resumed if resume else begun)(config, store, world)
         what = _learning(run, plan, store, world)

@@ -233,3 +233,54 @@ def test_parameters_differ_as_the_papers_sizes_on_disk_do():
     )  # 50.2 - 48.9
     assert total("gate_op") - baseline == 3 * (1024**2 + 128**2)
     assert (total("gate_op") - baseline) / mebibyte == pytest.approx(12.19, abs=5e-3)  # 61 - 48.9
+
+
+LONG = [
+    {"mask": "block_diagonal", "extent": 7},
+    {"mask": "block_diagonal", "extent": 150},
+    {"mask": "toeplitz", "extent": 9},
+    {"mask": "toeplitz", "extent": 400},
+    {"mask": "toeplitz_dilated", "extent": 11, "dilation": 3},
+    {"mask": "toeplitz_dilated", "extent": 2, "dilation": 500},
+]
+
+
+@pytest.mark.parametrize("options", LONG)
+@pytest.mark.parametrize("steps", [1, 60, 199])
+def test_parts_have_every_step_once_and_all_its_neighbours(options, steps):
+    near = Neighbourhood(steps=steps, **options)
+    pairs, seen, reached = near.pairs(steps), [], torch.zeros(steps, steps, dtype=torch.bool)
+    for queries, keys in near.parts(steps):
+        seen += range(steps)[queries]
+        reached[queries, keys] = True
+    assert sorted(seen) == [*range(steps)]
+    assert (reached | ~pairs).all()
+    if steps == 199 and options["extent"] < 15:
+        assert reached.sum() < 0.5 * steps**2  # or nothing is saved
+
+
+@pytest.mark.parametrize("options", LONG)
+@pytest.mark.parametrize("variant", ["share_att", "gate_op"])
+def test_local_attention_by_parts_is_that_over_all_pairs_with_its_gradients(
+    options, variant, monkeypatch
+):
+    torch.manual_seed(0)
+    attention = SelfAttention(4, SelfAttentionOptions(variant=variant, heads=2, **options)).double()
+    mask = torch.arange(199) < torch.tensor([[199], [61], [0]])
+    mask[0, 20:90] = False
+    x = torch.randn(3, 199, 4, dtype=torch.float64)
+
+    def outcome() -> list[torch.Tensor]:
+        attention.zero_grad()
+        out = attention(3 * pack(x, mask), mask)
+        out.square().sum().backward()
+        return [out.detach(), *(p.grad.clone() for p in attention.parameters())]
+
+    def over_all_pairs(self, q, k, v, mask):
+        scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])
+        return scores.masked_fill(~self._nearby(mask), -float("inf")).softmax(3) @ v
+
+    found = outcome()
+    monkeypatch.setattr(SelfAttention, "_attend_nearby", over_all_pairs)
+    pairs = zip(found, outcome(), strict=True)
+    assert all(torch.allclose(a, b, rtol=1e-10, atol=1e-12) for a, b in pairs)
