@@ -51,6 +51,7 @@ def compare(out: str, against: str, resamples: int, **options: Any) -> None:
     """
     from mmf.fuse.compare import table
     from mmf.fuse.compare.comparison import compare as answer
+    from mmf.fuse.compare.curves import draw
 
     question = _question(options)
     folder = Path(out)
@@ -70,7 +71,10 @@ def compare(out: str, against: str, resamples: int, **options: Any) -> None:
     show_columns(columns, [cells])
     for note in notes:
         click.echo(note)
-    click.echo(f"{folder}: table.csv, table.md")
+    drawn = draw(answers, folder)
+    click.echo(f"{folder}: {', '.join(['table.csv', 'table.md', *drawn])}")
+    if not drawn:
+        click.echo("For the curves: pip install 'mmf-video[plots]', and the same command again.")
 
 
 def _question(options: dict[str, Any]) -> "Question":
