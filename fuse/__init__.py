@@ -12,6 +12,7 @@ from mmf import Registry
 if TYPE_CHECKING:
     from mmf.fuse.config import TrainConfig
     from mmf.fuse.evaluation.measure import evaluate
+    from mmf.fuse.evaluation.thresholds import choose_thresholds, thresholds
     from mmf.fuse.inference.files import write_predictions
     from mmf.fuse.inference.prediction import predict
     from mmf.fuse.inference.predictor import Predictor
@@ -22,9 +23,11 @@ __all__ = [
     "Interrupted",
     "Predictor",
     "TrainConfig",
+    "choose_thresholds",
     "evaluate",
     "load",
     "predict",
+    "thresholds",
     "train",
     "write_predictions",
 ]
@@ -51,9 +54,11 @@ _PLACES = {
     "Interrupted": "training.loop",
     "Predictor": "inference.predictor",
     "TrainConfig": "config",
+    "choose_thresholds": "evaluation.thresholds",
     "evaluate": "evaluation.measure",
     "load": "run",
     "predict": "inference.prediction",
+    "thresholds": "evaluation.thresholds",
     "train": "training.loop",
     "write_predictions": "inference.files",
 }

@@ -9,16 +9,12 @@ is False, count nowhere: neither as a rank, nor as a positive, nor as a negative
 """
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Shaped
 
 from mmf import MmfError
-from mmf.fuse import METRICS
-
-Array = np.ndarray | torch.Tensor
+from mmf.fuse.ranking import Array, average_precision, best_classes, parsed, shares_found
 
 SINGLE_LABEL = ("accuracy", "mean_class_accuracy")  # defined where an item has exactly one label
 
@@ -35,9 +31,9 @@ def gap(
     those outside an item's k best, so a perfect model scores below 1 where an item has more than
     k labels. 0 where there is no positive.
     """
-    s, y, r = _parse(scores, labels, rated)
-    best = _best(s, r, k)
-    return _average_precision(s[best], y[best], int(y.sum()))
+    s, y, r = parsed(scores, labels, rated)
+    best = best_classes(s, r, k)
+    return average_precision(s[best], y[best], int(y.sum()))
 
 
 def mean_average_precision(
@@ -52,8 +48,7 @@ def mean_average_precision(
     k best: a lower bound of the full one, which is ``k=None``. NaN where no class has a positive.
     """
     per_class = average_precisions(scores, labels, k, rated)
-    used = ~np.isnan(per_class)
-    return float(per_class[used].mean()) if used.any() else math.nan
+    return mean(per_class[~np.isnan(per_class)])
 
 
 def mean_average_precision_full(
@@ -72,13 +67,13 @@ def average_precisions(
     rated: Bool[Array, "B C"] | None = None,
 ) -> Float[np.ndarray, " C"]:
     """Average precision of each class; NaN for a class without a positive."""
-    s, y, r = _parse(scores, labels, rated)
-    kept = r if k is None else _best(s, r, k)
+    s, y, r = parsed(scores, labels, rated)
+    kept = r if k is None else best_classes(s, r, k)
     positives = y.sum(0)
     values = np.full(s.shape[1], math.nan)
     for c in np.flatnonzero(positives):
         rows = kept[:, c]
-        values[c] = _average_precision(s[rows, c], y[rows, c], int(positives[c]))
+        values[c] = average_precision(s[rows, c], y[rows, c], int(positives[c]))
     return values
 
 
@@ -94,16 +89,9 @@ def perr(
     found, so scores are probabilities. An item without positives counts 0, as in the source,
     unless `skip_unlabelled`. NaN where no item is left.
     """
-    s, y, r = _parse(scores, labels, rated)
-    numbers = y.sum(1)
-    found = np.zeros(len(s))
-    for n in np.unique(numbers[numbers > 0]):
-        rows = numbers == n
-        best = _best(s[rows], r[rows], int(n))
-        found[rows] = (best & y[rows] & (s[rows] > 0)).sum(1) / n
-    if skip_unlabelled:
-        found = found[numbers > 0]
-    return float(found.mean()) if len(found) else math.nan
+    s, y, r = parsed(scores, labels, rated)
+    found = shares_found(s, y, r)
+    return mean(found[y.any(1)] if skip_unlabelled else found)
 
 
 def hit_at_one(
@@ -115,11 +103,8 @@ def hit_at_one(
 
     Items of which no class is rated are left out. NaN where no item is left.
     """
-    s, y, r = _parse(scores, labels, rated)
-    s, y, r = s[r.any(1)], y[r.any(1)], r[r.any(1)]
-    if not len(s):
-        return math.nan
-    return float((_best(s, r, 1) & y).any(1).mean())
+    s, y, r = parsed(scores, labels, rated)
+    return mean((best_classes(s, r, 1) & y).any(1)[r.any(1)])
 
 
 def accuracy(
@@ -129,7 +114,7 @@ def accuracy(
 ) -> float:
     """The share of items whose best class is their label. Every item has exactly one label."""
     right, _ = _right(scores, labels, rated)
-    return float(right.mean()) if len(right) else math.nan
+    return mean(right)
 
 
 def mean_class_accuracy(
@@ -139,104 +124,31 @@ def mean_class_accuracy(
 ) -> float:
     """The mean of the classes' own accuracies, over the classes that have an item."""
     right, label = _right(scores, labels, rated)
-    if not len(right):
-        return math.nan
-    return float(np.mean([right[label == c].mean() for c in np.unique(label)]))
-
-
-class Accumulator:
-    """Collects scores and labels batch by batch; the metrics are exact whatever the batches were.
-
-    It keeps everything: 6 bytes per item and class, 26 GB for 1.1 million items of 3,862 classes,
-    and the metrics want about three times that for a moment.
-    """
-
-    def __init__(self) -> None:
-        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-
-    def add(
-        self,
-        scores: Shaped[Array, "B C"],
-        labels: Shaped[Array, "B C"],
-        rated: Bool[Array, "B C"] | None = None,
-    ) -> None:
-        """One more batch."""
-        self._parts.append(_parse(scores, labels, rated))
-
-    def result(self, names: Iterable[str]) -> dict[str, float]:
-        """The named metrics of all that was added."""
-        if not self._parts:
-            raise MmfError("there is nothing to measure: no item was added.")
-        s, y, r = (np.concatenate(column) for column in zip(*self._parts, strict=True))
-        return {name: METRICS.load(name)(s, y, rated=r) for name in names}
-
-
-def _parse(
-    scores: Array, labels: Array, rated: Array | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores, labels and rated as NumPy arrays, float, bool and bool; unrated is no label."""
-    s, y = _numpy(scores), _numpy(labels)
-    r = np.ones(s.shape, bool) if rated is None else _numpy(rated).astype(bool)
-    if s.ndim != 2 or s.shape != y.shape or s.shape != r.shape:
-        raise MmfError(
-            f"scores {s.shape}, labels {y.shape} and rated {r.shape}: expected (B, C) for each."
-        )
-    if np.isnan(s[r]).any():
-        raise MmfError(f"{int(np.isnan(s[r]).sum())} of {s.size} scores are NaN; nothing to rank.")
-    if not np.isin(y[r], (0, 1)).all():
-        raise MmfError("labels must be 0 or 1; mark what is not known as unrated instead.")
-    if s.dtype.kind != "f":
-        s = s.astype(np.float64)
-    return s, (y == 1) & r, r
-
-
-def _numpy(values: Array) -> np.ndarray:
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        values = values.float() if values.dtype == torch.bfloat16 else values
-    return np.asarray(values)
-
-
-def _best(s: np.ndarray, rated: np.ndarray, k: int) -> np.ndarray:
-    """Mask (B, C) of each item's k highest rated scores; ties go to the lower class."""
-    if k < 1:
-        raise MmfError(f"k = {k}: expected at least 1 class per item.")
-    s = np.where(rated, s, -math.inf)
-    if k >= s.shape[1] or not s.size:
-        return rated
-    kth = np.partition(s, s.shape[1] - k, axis=1)[:, s.shape[1] - k, None]
-    above, equal = s > kth, s == kth
-    room = k - above.sum(1, keepdims=True)
-    return (above | (equal & (equal.cumsum(1) <= room))) & rated
-
-
-def _average_precision(scores: np.ndarray, hits: np.ndarray, positives: int) -> float:
-    """AP of one ranking, averaged over the orders of equal scores; `positives` divides.
-
-    In a tied group of n with p hits, after s hits, the i-th place (from 0) holds a hit with
-    probability p/n and then has on average s + 1 + i (p-1)/(n-1) hits up to and with itself.
-    """
-    if not positives or not len(scores):
-        return 0.0
-    order = np.argsort(-scores, kind="stable")
-    scores, hits = scores[order], hits[order]
-    starts = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))
-    n = np.diff(np.concatenate([starts, [len(scores)]]))
-    p = np.add.reduceat(hits.astype(np.int64), starts)
-    before = np.cumsum(p) - p
-    rank = np.arange(1, len(scores) + 1)
-    place = rank - 1 - np.repeat(starts, n)
-    hits_so_far = np.repeat(before, n) + 1 + place * np.repeat((p - 1) / np.maximum(n - 1, 1), n)
-    return float((np.repeat(p / n, n) * hits_so_far / rank).sum() / positives)
+    return mean_of_classes(right, label)
 
 
 def _right(scores: Array, labels: Array, rated: Array | None) -> tuple[np.ndarray, np.ndarray]:
     """Whether each item's best class is its label (B,), and the label (B,)."""
-    s, y, r = _parse(scores, labels, rated)
-    wrong = int((y.sum(1) != 1).sum())
-    if wrong:
+    s, y, r = parsed(scores, labels, rated)
+    check_one_label(y.sum(1))
+    return (best_classes(s, r, 1) & y).any(1), y.argmax(1)
+
+
+def check_one_label(numbers: np.ndarray) -> None:
+    """Raise MmfError unless every item has one label; `numbers` says how many each has."""
+    if wrong := np.count_nonzero(numbers != 1):
         raise MmfError(
-            f"accuracy needs exactly one label per item; {wrong} of {len(y)} items have none or "
-            "several. Use gap, perr or hit_at_one."
+            f"accuracy needs exactly one label per item; {wrong} of {len(numbers)} items have none "
+            "or several. Use gap, perr or hit_at_one."
         )
-    return (_best(s, r, 1) & y).any(1), y.argmax(1)
+
+
+def mean(values: np.ndarray) -> float:
+    """Their mean; NaN where there is none."""
+    return float(values.mean()) if len(values) else math.nan
+
+
+def mean_of_classes(right: np.ndarray, label: np.ndarray) -> float:
+    """The mean over the classes of the share of items that are right; NaN where there is none."""
+    _, number, items = np.unique(label, return_inverse=True, return_counts=True)
+    return mean(np.bincount(number, right, len(items)) / items)

@@ -22,9 +22,10 @@ from mmf import MmfError
 from mmf.fuse import METRICS
 from mmf.fuse.compare.bootstrap import Mean, PooledPrecision, Statistic
 from mmf.fuse.data import choose_device, inputs
+from mmf.fuse.evaluation.accumulator import Accumulator
 from mmf.fuse.inference.scoring import Scored, score
 from mmf.fuse.losses import probabilities
-from mmf.fuse.metrics import SINGLE_LABEL, Accumulator
+from mmf.fuse.metrics import SINGLE_LABEL
 from mmf.fuse.network import Network
 from mmf.fuse.run import Run
 from mmf.fuse.splits import by_split
@@ -109,18 +110,18 @@ def flops_per_item(network: Network, store: FeatureStore, items: Items, run: Run
 def _measured(
     network: Network, store: FeatureStore, items: Items, run: Run
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    accumulator, parts = Accumulator(), []
+    names = [n for n in METRICS if run.task == "single" or n not in SINGLE_LABEL]
+    accumulator, parts = Accumulator(names), []
     specs, label_set = dict(run.specs), run.config.label_set
     for part in score(network, store, items, specs, run.config, label_set=label_set):
         found = probabilities(torch.from_numpy(part.logits), run.loss).float().numpy()
         there = part.there
         accumulator.add(found[there], part.labels[there], part.rated[there])
         parts.append(_best(part, found))
-    names = [n for n in METRICS if run.task == "single" or n not in SINGLE_LABEL]
     columns = zip(*parts, strict=True)
     keys = ("items", "videos", "scores", "hits", "positives")
     arrays = {key: np.concatenate(c) for key, c in zip(keys, columns, strict=True)}
-    return {"metrics": accumulator.result(names)}, arrays
+    return {"metrics": accumulator.result()}, arrays
 
 
 def _best(part: Scored, found: np.ndarray) -> tuple[np.ndarray, ...]:

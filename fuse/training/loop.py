@@ -80,7 +80,8 @@ def train(
             run.write(plan, what.network.parameter_counts())
         saver = Saver(run, what.network, what.optimiser, what.average, writes=world.first)
         state = saver.restore()
-        evaluate = partial(measure, what.average.network, store, _held_out(plan, config), run)
+        held_out, names = _held_out(plan, config), [MAIN_METRIC[run.task]]
+        evaluate = partial(measure, what.average.network, store, held_out, run, names=names)
         batches = _batches(loader, state, what, meter := Meter())
         with closing(batches), shown(run, state, progress, on_step, world) as show:
             while True:

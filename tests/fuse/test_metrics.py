@@ -11,8 +11,6 @@ import torch
 from mmf import MmfError
 from mmf.fuse import METRICS
 from mmf.fuse.metrics import (
-    SINGLE_LABEL,
-    Accumulator,
     accuracy,
     average_precisions,
     gap,
@@ -21,8 +19,6 @@ from mmf.fuse.metrics import (
     mean_class_accuracy,
     perr,
 )
-
-FULL = [name for name in METRICS if name not in SINGLE_LABEL]
 
 
 def slow_average_precision(pairs: list[tuple[float, bool]], positives: int) -> float:
@@ -75,11 +71,6 @@ def test_accuracy_refuses_an_item_of_two_labels():
         accuracy(np.zeros((2, 2)), np.array([[0, 1], [1, 1]]))
 
 
-def test_an_empty_accumulator_has_nothing_to_measure():
-    with pytest.raises(MmfError, match="no item was added"):
-        Accumulator().result(["gap@20"])
-
-
 def test_the_sources_own_numbers_come_out(fixture):
     scores, labels = fixture["predictions"], fixture["labels"]
     assert gap(scores, labels) == pytest.approx(float(fixture["gap20"]), abs=1e-9)
@@ -90,19 +81,6 @@ def test_the_sources_own_numbers_come_out(fixture):
     assert hit_at_one(scores, labels) == pytest.approx(float(fixture["hit1"]), abs=1e-9)
     used = ~np.isnan(average_precisions(scores, labels))
     assert used.sum() == fixture["map20_num_classes"]
-
-
-@pytest.mark.parametrize("decimals", [15, 1])  # as they are, and with very many ties
-def test_neither_order_nor_batch_size_changes_a_metric(fixture, decimals):
-    scores, labels = fixture["predictions"].round(decimals), fixture["labels"]
-    wanted = {name: METRICS.load(name)(scores, labels) for name in FULL}
-    for size in (1, 7, 400):
-        order = np.random.default_rng(size).permutation(len(scores))
-        accumulator = Accumulator()
-        for start in range(0, len(scores), size):
-            rows = order[start : start + size]
-            accumulator.add(torch.from_numpy(scores[rows]), torch.from_numpy(labels[rows]))
-        assert accumulator.result(FULL) == pytest.approx(wanted, abs=1e-12)
 
 
 def test_torch_and_numpy_and_half_precision_agree():

@@ -257,9 +257,12 @@ def test_patience_counts_evaluations(config):
 def test_a_fixed_part_of_validation_serves_where_it_is_asked_for(config, tmp_path, monkeypatch):
     seen = []
     measure = loop.measure
-    monkeypatch.setattr(
-        loop, "measure", lambda n, s, items, r: (seen.append(items), measure(n, s, items, r))[1]
-    )
+
+    def watched(network, store, items, run, **options):
+        seen.append(items)
+        return measure(network, store, items, run, **options)
+
+    monkeypatch.setattr(loop, "measure", watched)
     train(replace(config, epochs=2, eval_videos=5))
     train(replace(config, epochs=1, eval_videos=5, seed=1, out=tmp_path / "b"))
     ids = [[i.id for i in part] for part in seen]

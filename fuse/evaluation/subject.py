@@ -1,0 +1,163 @@
+"""What is measured: the network of a run on labelled items of a store."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+
+from mmf import MmfError, unknown
+from mmf.fuse import LOSSES
+from mmf.fuse.data import choose_device
+from mmf.fuse.evaluation.accumulator import Accumulator
+from mmf.fuse.inference.scoring import Scored, score
+from mmf.fuse.losses import probabilities
+from mmf.fuse.network import Network
+from mmf.fuse.run import Run
+from mmf.fuse.splits import by_split, some_videos, split_name
+from mmf.fuse.training.plan import videos_digest
+from mmf.store import FeatureSpec, FeatureStore, Item
+from mmf.store.items import Items
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Subject:
+    """A network on items; the labels are those of a label set, whose classes the run knows."""
+
+    run: Run
+    network: Network
+    store: FeatureStore
+    items: Sequence[Item]
+    label_set: str
+
+    def __post_init__(self) -> None:
+        strange = sorted(set(self.store.classes(self.label_set)) - set(self.run.classes))
+        if strange:
+            raise MmfError(
+                f"label set {self.label_set!r} has classes that run {str(self.run.path)!r} was not "
+                f"trained on: {', '.join(map(repr, strange[:5]))}. Train anew, or give another "
+                "label set."
+            )
+
+    @property
+    def specs(self) -> dict[str, FeatureSpec]:
+        """The run's features that the store has."""
+        return {n: s for n, s in self.run.specs.items() if n in self.store.features}
+
+    @property
+    def columns(self) -> list[int | None]:
+        """For each class of the run, where it stands in the label set; None where it does not."""
+        places = {name: i for i, name in enumerate(self.store.classes(self.label_set))}
+        return [places.get(name) for name in self.run.classes]
+
+    def without(self, features: Sequence[str]) -> "Subject":
+        """The same, these features taken for missing."""
+        specs = self.run.specs
+        for name in features:
+            if name not in specs:
+                raise unknown("feature", name, specs)
+        if len(set(features)) == len(specs):
+            raise MmfError(f"without {', '.join(features)} there is nothing to predict from.")
+        left = {name: spec for name, spec in specs.items() if name not in features}
+        return replace(self, run=replace(self.run, specs=left))
+
+    def scored(self) -> Iterator[Scored]:
+        """The items' scores, some at a time."""
+        config, label_set = self.run.config, self.label_set
+        return score(self.network, self.store, self.items, self.specs, config, label_set=label_set)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Collected:
+    """All scores of a subject."""
+
+    accumulator: Accumulator
+    loss: float
+    number: int  # of what was scored
+    without: int  # of items that have no row of any feature
+
+
+def open_subject(
+    run: str | Path,
+    store: str | Path | None,
+    split: str,
+    *,
+    label_set: str | None = None,
+    device: str = "auto",
+) -> Subject:
+    """A trained run on a split; what is None is the run's own."""
+    opened = Run.open(run)
+    place = FeatureStore(store if store is not None else opened.config.store)
+    opened.check_features(place)
+    label_set = label_set or opened.config.label_set
+    if label_set not in place.label_sets:
+        raise MmfError(
+            f"store {str(place.path)!r} has no label set {label_set!r}; it has "
+            f"{', '.join(map(repr, place.label_sets)) or 'none'}. `mmf label` adds one."
+        )
+    if own := label_set == opened.config.label_set:
+        split_set = opened.config.split_set or None
+        items = place.items(label_set=label_set, split_set=split_set)
+        parts = by_split(items, opened.assigned)
+    else:
+        parts = by_split(place.items(label_set=label_set), {})
+    if split_name(split) not in parts:
+        there = ", ".join(sorted(parts)) or "none"
+        raise MmfError(f"split {split!r} has no labelled item; splits: {there}.")
+    if own:
+        _warn_if_seen(opened, place, parts, split)
+    network = opened.trained().to(choose_device(device))
+    items = parts[split_name(split)]
+    return Subject(run=opened, network=network, store=place, items=items, label_set=label_set)
+
+
+def collect(subject: Subject, parts: Iterable[Scored], names: Sequence[str]) -> Collected:
+    """The scores in `parts`, for the metrics `names`; MmfError where no label is positive."""
+    run, columns = subject.run, subject.columns
+    accumulator, loss, number, without = Accumulator(names), 0.0, 0, 0
+    for part in parts:
+        logits = torch.from_numpy(part.logits[part.there])
+        labels = torch.from_numpy(_pick(part.labels, columns, 0.0)[part.there]).double()
+        rated = torch.from_numpy(_pick(part.rated, columns, False)[part.there])
+        loss += float(LOSSES.load(run.loss)(logits, labels, rated)) * len(logits)
+        number += len(logits)
+        without += len(part.there) - len(logits)
+        accumulator.add(probabilities(logits, run.loss).float(), labels, rated)
+    if not accumulator.positives.any():
+        raise MmfError(
+            f"{len(subject.items) - without} of {len(subject.items)} items have rows and none has "
+            "a positive label: there is nothing to measure."
+        )
+    return Collected(accumulator=accumulator, loss=loss / number, number=number, without=without)
+
+
+def _pick(values: np.ndarray, columns: Sequence[int | None], absent: bool | float) -> np.ndarray:
+    """The columns in the run's order, with a constant for a class that the label set lacks."""
+    picked = np.full((len(values), len(columns)), absent, values.dtype)
+    for i, column in enumerate(columns):
+        if column is not None:
+            picked[:, i] = values[:, column]
+    return picked
+
+
+def _warn_if_seen(run: Run, store: FeatureStore, parts: Mapping[str, Items], split: str) -> None:
+    """Say so where the train split is another than at the training: test may overlap with it."""
+    features = tuple(name for name in run.specs if name in store.features)
+    if split_name(split) == "train" or "train" not in parts:
+        return
+    training, there = parts["train"], store.all_items(features).video_ids
+    having = pc.is_in(training.video_ids, pc.unique(there))
+    training = training.take(np.flatnonzero(having))
+    if run.config.train_videos is not None:
+        training = some_videos(training, run.config.train_videos, run.config.seed)
+    if len(training) and videos_digest(training.video_ids) != run.trained_on:
+        logger.warning(
+            "the videos of split 'train' are not those that run %s was trained on; "
+            "if one of them is in %r now, this measures what the run has seen",
+            *(run.path, split),
+        )
