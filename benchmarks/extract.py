@@ -12,7 +12,9 @@ run against a run for each (how often is a frame decoded?).
 `ratio` is rows/s end to end ÷ the limit, and tells the truth on a quiet machine. On one that others
 use too, `of rest` counts as cores what they left over: rows × CPU-s per row alone ÷ (cores × wall −
 CPU-s of everybody else), so cores that idle while rows wait still count against us. `cpu` is CPU-s
-per row alone ÷ CPU-s per row end to end: what the pipeline itself costs.
+per row alone ÷ CPU-s per row end to end: what the pipeline itself costs. Cores share a cache and
+the memory, so the same work costs more CPU-s while all of them work: `busy` is the ratio to a limit
+whose forward and decoding are measured in as many processes at once as there are cores.
 """
 
 import argparse
@@ -23,7 +25,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -39,8 +43,9 @@ from mmf.extract.recipe import build
 
 RATE = 25  # frames/s of the clips
 HEADER = f"""\
-{"":22} forward  decode   limit  end to end   ratio of rest    cpu  start
-{"":22}  ms/row  ms/row  rows/s      rows/s                           s"""
+{"":22} forward  decode   limit  end to end   ratio   busy of rest    cpu  start
+{"":22}  ms/row  ms/row  rows/s      rows/s                                  s"""
+STARTING = 25.0  # seconds for the processes to be there
 DISTINCT = 8  # clips that are encoded; the others are copies under names of their own
 
 
@@ -132,6 +137,21 @@ def forward_alone(request: FeatureRequest, rows: int) -> float:
     return statistics.median(spent) / backbone.batch
 
 
+def cost(requests: Sequence[FeatureRequest], paths: list[Path], at: float) -> tuple[float, float]:
+    """CPU-s per row of the forward and of decoding, begun at a time that processes agree on."""
+    time.sleep(max(0.0, at - time.monotonic()))
+    forward = sum(forward_alone(request, 80) for request in requests)
+    return forward, decode_alone(requests, paths)
+
+
+def cost_together(requests: Sequence[FeatureRequest], paths: list[Path]) -> float:
+    """CPU-s per row of both, in as many processes at once as there are cores; the mean of them."""
+    cores, at = len(os.sched_getaffinity(0)), time.monotonic() + STARTING
+    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
+        asked = [pool.submit(cost, requests, paths, at) for _ in range(cores)]
+        return statistics.mean(sum(one.result()) for one in asked)
+
+
 def decode_alone(requests: Sequence[FeatureRequest], paths: list[Path]) -> float:
     """CPU-s per row of decoding by itself, once for all; process start left out."""
     signals = list(dict.fromkeys(request.signal for request in requests))
@@ -220,25 +240,26 @@ def against_the_limit(
     cores = len(os.sched_getaffinity(0))
     paths = sorted(folder.iterdir())
     name = "+".join(request.name for request in requests)
-    shares: list[tuple[float, float, float]] = []
+    shares: list[tuple[float, float, float, float]] = []
     for _ in range(repeat):
-        forward = sum(forward_alone(request, 80) for request in requests)
-        decode = decode_alone(requests, paths[:20])
+        forward, decode = cost(requests, paths[:20], 0.0)
+        together = cost_together(requests, paths[:20])
         clock = end_to_end(requests, folder, case.clips)
         rows = (clock.ended - clock.warm) * case.rows
         wall, cpu, machine = clock.spent
         alone = (forward + decode) * rows
         left = cores * wall - (machine - cpu)
-        shares.append((alone / (cores * wall), alone / left, alone / cpu))
-        ratio, rest, own = shares[-1]
+        ratio, busy = alone / (cores * wall), together * rows / (cores * wall)
+        rest, own = alone / left, alone / cpu
+        shares.append((ratio, busy, rest, own))
         print(
             f"{name:22} {forward * 1e3:6.2f} {decode * 1e3:7.2f} "
             f"{cores / (forward + decode):7.1f} {rows / wall:11.1f} {ratio:7.3f} "
-            f"{rest:7.3f} {own:6.3f} {clock.first[0] - clock.started:6.1f}",
+            f"{busy:6.3f} {rest:7.3f} {own:6.3f} {clock.first[0] - clock.started:6.1f}",
             flush=True,
         )
-    ratio, rest, own = map(statistics.median, zip(*shares, strict=True))
-    print(f"{name:22} median ratio {ratio:.3f}, of rest {rest:.3f}, cpu {own:.3f}")
+    ratio, busy, rest, own = map(statistics.median, zip(*shares, strict=True))
+    print(f"{name:22} median ratio {ratio:.3f}, busy {busy:.3f}, of rest {rest:.3f}, cpu {own:.3f}")
     return clock
 
 
