@@ -47,6 +47,7 @@ class StepFusion(nn.Module, ABC):
     """
 
     Options: ClassVar[type[Any]]
+    positional: ClassVar[bool] = False  # has weights for every step, so its length is fixed
     out_size: int  # H
 
     @abstractmethod

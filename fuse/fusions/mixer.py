@@ -55,6 +55,7 @@ class Mixer(StepFusion):
     """MLPs over tokens and over channels in turn, then the mean."""
 
     Options = MixerOptions
+    positional = True
 
     def __init__(self, streams: Mapping[str, Stream], options: MixerOptions, head_weights: int):
         super().__init__()

@@ -78,6 +78,7 @@ class MMFTransformer(StepFusion):
     """Embeddings by feature, BERT's layers, one vector."""
 
     Options = MMFTransformerOptions
+    positional = True
 
     def __init__(
         self, streams: Mapping[str, Stream], options: MMFTransformerOptions, head_weights: int

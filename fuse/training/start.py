@@ -5,6 +5,8 @@ from pathlib import Path
 
 from mmf import MmfError
 from mmf.fuse.config import TrainConfig
+from mmf.fuse.fusions import FUSIONS
+from mmf.fuse.fusions.contract import StepFusion
 from mmf.fuse.run import Run, next_free
 from mmf.fuse.training.distributed import World
 from mmf.fuse.training.plan import Plan, make_plan
@@ -21,6 +23,8 @@ def begun(config: TrainConfig, store: FeatureStore, world: World) -> tuple[Run, 
     make_schedule(config)
     _check_parts(config, world)
     plan = make_plan(store, config, {})
+    if _is_positional(config):
+        config = replace(config, max_steps=min(config.max_steps, _longest(store, plan)))
 
     def begin() -> Run:
         path = Path(config.out) if config.out else next_free(config.fusion)
@@ -40,6 +44,8 @@ def resumed(config: TrainConfig, store: FeatureStore, world: World) -> tuple[Run
     _check_parts(config, world)
     run = Run.open(config.out)
     asked = replace(config, features=config.features or run.config.features)
+    if _is_positional(run.config):
+        asked = replace(asked, max_steps=min(asked.max_steps, run.config.max_steps))
     for name in asked.to_json():
         old, new = getattr(run.config, name), getattr(asked, name)
         if old != new and name not in _MAY_DIFFER:
@@ -55,6 +61,23 @@ def resumed(config: TrainConfig, store: FeatureStore, world: World) -> tuple[Run
             f"{config.out!r} was begun with, so it cannot go on. Begin another with --out."
         )
     return replace(run, config=asked), plan
+
+
+def _is_positional(config: TrainConfig) -> bool:
+    kind = FUSIONS.load(config.fusion)
+    return issubclass(kind, StepFusion) and kind.positional
+
+
+def _longest(store: FeatureStore, plan: Plan) -> int:
+    """The most rows of any feature in a training item, or in the video that it is a part of.
+
+    A network with weights for every step is as long as that and no longer: of a longer item
+    `max_steps` rows are read, evenly spaced, as always.
+    """
+    videos = plan.items["train"].video_ids
+    features = [store.stored(name) for name in plan.specs]
+    places = [(feature, feature.positions(videos)) for feature in features]
+    return max(int(feature.rows[at[at >= 0]].max(initial=1)) for feature, at in places)
 
 
 def _check_parts(config: TrainConfig, world: World) -> None:
