@@ -1,15 +1,23 @@
 """What a run says of items and of media files."""
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mmf import MmfError
 from mmf.commands.shell import STORE, plain
+
+if TYPE_CHECKING:
+    from mmf.fuse.inference.ensemble import Ensemble
+    from mmf.store import FeatureStore
+    from mmf.store.items import Items
+
+_WINDOW = 5.0  # seconds, YouTube-8M's segments
+_THRESHOLD = 0.5  # of a class, where a video may have several
 
 
 @click.command()
@@ -20,8 +28,21 @@ from mmf.commands.shell import STORE, plain
 )
 @click.option("--split", help="Only the items of this split.")
 @click.option("--out", type=click.Path(), help="FILE.csv or FILE.parquet.  [default: a table here]")
-@click.option("--top", default=20, show_default=True, help="Classes for each item.")
-@click.option("--kaggle", is_flag=True, help="YouTube-8M's VideoId,LabelConfidencePairs.")
+@click.option(
+    "--top",
+    default=20,
+    type=click.IntRange(min=1),
+    show_default=True,
+    help="Classes for each item.",
+)
+@click.option("--kaggle", is_flag=True, help="YouTube-8M's CSV, of videos or of segments.")
+@click.option("--window", type=float, help="Seconds: predict windows of the videos, not items.")
+@click.option("--hop", type=float, help="Seconds from window to window.  [default: --window]")
+@click.option(
+    "--timeline",
+    type=click.Path(),
+    help="Scores over time: FILE.vtt, FILE.json or a folder, by a --window of 5 unless given.",
+)
 @click.option("--with", "others", multiple=True, metavar="RUN", help="Average with it; repeatable.")
 @click.option("--weights", help="For example 2,1: of RUN and of those --with.  [default: alike]")
 @click.option("--device", default="auto", show_default=True)
@@ -31,14 +52,15 @@ def predict(run: str, videos: tuple[str, ...], **options: Any) -> None:
     \b
     mmf predict runs/mfb-1 --store features.mmf --split test --out predictions.csv
     mmf predict runs/mfb-1 clip.mp4
+    mmf predict runs/mfb-1 clip.mp4 --timeline clip.vtt --window 2 --hop 1
+    mmf predict runs/mfb-1 --with runs/concat-1 --window 5 --kaggle --out segments.csv
     """
     from mmf.fuse.inference.ensemble import Ensemble
     from mmf.fuse.inference.files import write_predictions
-    from mmf.fuse.inference.prediction import items_of, predictions
+    from mmf.fuse.inference.prediction import predictions
     from mmf.store import FeatureStore
 
-    if videos and (options["store"] or options["split"]):
-        raise MmfError("give videos, or a store and a split; not both.")
+    _check(videos, options)
     weights = _numbers("--weights", options["weights"]) if options["weights"] else None
     ensemble = Ensemble([run, *options["others"]], weights=weights, device=options["device"])
     with ExitStack() as stack:
@@ -47,8 +69,11 @@ def predict(run: str, videos: tuple[str, ...], **options: Any) -> None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mmf-predict-"))
             place = _extract_as_trained(ensemble.specs.values(), videos, Path(folder) / STORE)
         store = FeatureStore(place)
-        items = items_of(store, ensemble.runs[0], options["split"])
-        found = predictions(ensemble, store, [items], top=options["top"])
+        parts = _items(ensemble, store, options)
+        if options["timeline"]:
+            _write_timelines(ensemble, store, parts, options)
+            return
+        found = predictions(ensemble, store, parts, top=options["top"])
         if options["out"]:
             number = write_predictions(found, options["out"], kaggle=options["kaggle"])
             click.echo(f"{options['out']}: {number} items")
@@ -59,11 +84,51 @@ def predict(run: str, videos: tuple[str, ...], **options: Any) -> None:
             click.echo(plain(f"{row['item']}: {best or row['reason']}"))
 
 
+def _check(videos: Sequence[str], options: Mapping[str, Any]) -> None:
+    if videos and (options["store"] or options["split"]):
+        raise MmfError("give videos, or a store and a split; not both.")
+    if options["out"] and options["timeline"]:
+        raise MmfError("give --out or --timeline; not both.")
+    if options["hop"] is not None and options["window"] is None:
+        raise MmfError("--hop is from window to window: give --window too.")
+
+
 def _numbers(option: str, text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise MmfError(f"{option} {text!r}: expected numbers between commas.") from error
+
+
+def _items(
+    ensemble: "Ensemble", store: "FeatureStore", options: Mapping[str, Any]
+) -> Iterable["Items"]:
+    """What is to be predicted: items as they are labelled, or windows of their videos."""
+    from mmf.fuse.inference.prediction import items_of
+    from mmf.fuse.inference.windows import windows
+
+    items = items_of(store, ensemble.runs[0], options["split"])
+    seconds = options["window"]
+    if options["timeline"] and seconds is None:
+        seconds = _WINDOW
+    if seconds is None:
+        return [items]
+    features = tuple(ensemble.specs)
+    return windows(store, features, items.video_ids, window=seconds, hop=options["hop"])
+
+
+def _write_timelines(
+    ensemble: "Ensemble",
+    store: "FeatureStore",
+    parts: Iterable["Items"],
+    options: Mapping[str, Any],
+) -> None:
+    from mmf.fuse.inference.timeline import timelines, write_timelines
+
+    found = timelines(ensemble, store, parts)
+    thresholds = None if ensemble.task == "single" else _THRESHOLD
+    number = write_timelines(found, options["timeline"], top=options["top"], thresholds=thresholds)
+    click.echo(f"{options['timeline']}: {number} videos")
 
 
 def _extract_as_trained(specs: Iterable[Any], videos: Sequence[str], store: Path) -> Path:

@@ -137,10 +137,11 @@ class StoredFeature:
         spans[there, 0] = positions[there]
         spans[there, 2] = self.rows[positions[there]]
         if items.have_intervals:
-            for i in there:
-                item = items[int(i)]
-                if item.start is not None and item.end is not None and spans[i, 2]:
-                    spans[i, 1:] = self._interval(int(spans[i, 0]), item.start, item.end)
+            starts, ends = (items.column(name).to_numpy() for name in ("start", "end"))
+            whole = np.isnan(starts) | np.isnan(ends)
+            for i in there[~whole[there] & (spans[there, 2] > 0)]:
+                start, end = float(starts[i]), float(ends[i])
+                spans[i, 1:] = self._interval(int(spans[i, 0]), start, end)
         return spans
 
     def ranges(self, positions: np.ndarray, gap: int) -> Iterator[tuple[int, int, int]]:

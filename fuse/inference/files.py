@@ -1,4 +1,4 @@
-"""Predictions as files, written part by part: Parquet, CSV, and Kaggle's CSV of YouTube-8M."""
+"""Predictions as files, written part by part: Parquet, CSV, and the CSVs of Kaggle's challenges."""
 
 import csv
 import math
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmf import MmfError
+from mmf.fuse.inference.kaggle import write_kaggle
 from mmf.fuse.inference.prediction import SCHEMA
 from mmf.store.exchange.output import finished
 
@@ -19,13 +20,14 @@ def write_predictions(
 ) -> int:
     """Write predictions as .parquet, or as .csv: a line per item and class, best first.
 
-    With `kaggle`, the CSV of the YouTube-8M challenge, ``VideoId,LabelConfidencePairs``. Items
-    without a prediction have a line with the reason; the challenge's format leaves them out.
+    With `kaggle`, the CSV of the YouTube-8M challenges, of videos or of segments as the items are
+    (`fuse.inference.kaggle`). Items without a prediction have a line with the reason; the
+    challenges' formats leave them out.
     The file has its name once it is whole. The number of items.
     """
     path, parts = Path(path), [tables] if isinstance(tables, pa.Table) else tables
     if path.suffix == ".csv":
-        write = _write_kaggle if kaggle else _write_csv
+        write = write_kaggle if kaggle else _write_csv
     elif path.suffix == ".parquet" and not kaggle:
         write = _write_parquet
     else:
@@ -64,30 +66,6 @@ def _lines(part: pa.Table) -> Iterator[list[object]]:
         pairs = zip(row["classes"], row["scores"], strict=True)
         for rank, (name, value) in enumerate(pairs, 1):
             yield [*item, rank, name, _shortest(value), None]
-
-
-def _write_kaggle(parts: Iterable[pa.Table], path: Path) -> int:
-    rows = 0
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["VideoId", "LabelConfidencePairs"])
-        for part in parts:
-            for row in part.to_pylist():
-                if row["reason"] is None:
-                    pairs = zip(row["classes"], row["scores"], strict=True)
-                    text = " ".join(f"{_number(c)} {s:g}" for c, s in pairs)
-                    writer.writerow([row["item"], text])
-            rows += len(part)
-    return rows
-
-
-def _number(name: str) -> int:
-    if not (name.isascii() and name.isdecimal()):
-        raise MmfError(
-            f"class {name!r} is no number, and the challenge's format names classes by number. "
-            "Write .csv without --kaggle, or .parquet."
-        )
-    return int(name)
 
 
 def _shortest(value: float) -> str:
