@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command("list")
 @click.argument("kind")
 def list_(kind: str) -> None:
-    """List what there is: backbones, presets, fusions, aggregators, heads, losses or metrics.
+    """List backbones, presets, fusions, aggregators, heads, losses, metrics or recipes.
 
     \b
     mmf list backbones
@@ -33,12 +33,14 @@ def list_(kind: str) -> None:
         _list_backbones()
     elif kind == "presets":
         _list_presets()
+    elif kind == "recipes":
+        _list_recipes()
     elif kind in tables:
         table = tables[kind]
         rows = [(name, (table.load(name).__doc__ or "").partition("\n")[0]) for name in table]
         show_columns((kind, "what it is"), [rows])
     else:
-        raise unknown("kind", kind, ["backbones", "presets", *tables])
+        raise unknown("kind", kind, ["backbones", "presets", "recipes", *tables])
 
 
 def _list_backbones() -> None:
@@ -63,6 +65,19 @@ def _list_presets() -> None:
         click.echo(f"{name}: {one.source}")
         for modality, backbone in one.backbones.items():
             click.echo(f"  {modality}={backbone}")
+
+
+def _list_recipes() -> None:
+    from mmf.fuse import TrainConfig
+    from mmf.fuse.recipes import RECIPES
+
+    rows = []
+    for name in RECIPES:
+        make = RECIPES.load(name)
+        said = (make.__doc__ or "").partition("\n")[0]
+        rows.append((name, said, " ".join(make(TrainConfig()).rows)))
+    show_columns(("recipe", "what it is", "rows"), [rows])
+    click.echo("`mmf compare --recipe NAME` makes the table, `mmf train --recipe NAME:ROW` a row.")
 
 
 def _row(name: str, one: "Choice") -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """Runs side by side under equal budgets."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +12,16 @@ from mmf import MmfError
 from mmf.commands.shell import STORE, plain, show_columns
 
 if TYPE_CHECKING:
-    from mmf.fuse.compare.question import Question
+    from mmf.fuse import TrainConfig
+    from mmf.fuse.compare.question import Question, Row
 
 
 @click.command()
 @click.option("--store", default=STORE, show_default=True)
 @click.option("--out", default="comparison", show_default=True, help="The folder of all of it.")
-@click.option("--fusions", default="concat", show_default=True, metavar="F1,F2")
-@click.option("--aggregates", default="mean", show_default=True, metavar="A1,A2")
+@click.option("--fusions", metavar="F1,F2", help="`mmf list fusions`.  [default: concat]")
+@click.option("--aggregates", metavar="A1,A2", help="`mmf list aggregators`.  [default: mean]")
+@click.option("--recipe", metavar="NAME", help="A paper's table: `mmf list recipes`.")
 @click.option(
     "--feature-sets",
     default="",
@@ -48,12 +52,13 @@ def compare(out: str, against: str, resamples: int, **options: Any) -> None:
     mmf compare --fusions single,concat,mfb --steps 200 --out comparison
     mmf compare --fusions concat,fc_concat,mfb --aggregates mean,netvlad,dbof --grid lr=1e-3,1e-4
     mmf compare --fusions concat,mfb --train-videos 500,5000
+    mmf compare --recipe mfb_mean --feature-sets rgb+audio --steps 2000 --seeds 1
     """
     from mmf.fuse.compare import table
     from mmf.fuse.compare.comparison import compare as answer
     from mmf.fuse.compare.curves import draw
 
-    question = _question(options)
+    question, more = _question(options)
     folder = Path(out)
     runs = question.seeds * sum(len(row.cells) for row in question.rows)
     click.echo(f"{runs} runs in {folder / 'runs'}", err=True)
@@ -64,7 +69,7 @@ def compare(out: str, against: str, resamples: int, **options: Any) -> None:
         resamples=resamples,
         tell=lambda sentence: click.echo(plain(sentence), err=True),
     )
-    notes = table.notes(answers, against, resamples)
+    notes = [*table.notes(answers, against, resamples), *more]
     table.write_csv(answers, folder / "table.csv")
     table.write_markdown(answers, folder / "table.md", notes)
     columns, cells = table.for_people(answers)
@@ -77,28 +82,60 @@ def compare(out: str, against: str, resamples: int, **options: Any) -> None:
         click.echo("For the curves: pip install 'mmf-video[plots]', and the same command again.")
 
 
-def _question(options: dict[str, Any]) -> "Question":
+def _question(options: dict[str, Any]) -> tuple["Question", tuple[str, ...]]:
+    """What is asked, and what is to be said of it below the table."""
     from mmf.fuse import TrainConfig
     from mmf.fuse.compare.grid import Axes, check_used, make_rows
     from mmf.fuse.compare.question import Question
     from mmf.store import FeatureStore
 
-    store = FeatureStore(options["store"])
-    sets = [tuple(f for f in one.split("+") if f) for one in _words(options["feature_sets"])]
     settings = {key: _one(text) for key, text in _pairs("--set", options["settings"])}
     for name in ("steps", "epochs", "eval_every", "device"):
         if options[name] is not None:
             settings[name] = options[name]
     grid = {key: _several(text) for key, text in _pairs("--grid", options["grid"])}
-    axes = Axes(
-        fusions=tuple(_words(options["fusions"])),
-        aggregates=tuple(_words(options["aggregates"])),
-        feature_sets=tuple(sets) or (tuple(sorted(store.features)),),
-        train_videos=tuple(_number(n) for n in _words(options["train_videos"])) or (None,),
-    )
-    rows = make_rows(TrainConfig(store=options["store"]), axes, grid, settings)
+    sets = [tuple(f for f in one.split("+") if f) for one in _words(options["feature_sets"])]
+    base = TrainConfig(store=options["store"])
+    if options["recipe"]:
+        rows, notes = _published(options, replace(base, features=_one_set(sets)), grid, settings)
+    else:
+        all_of_it = tuple(sorted(FeatureStore(options["store"]).features))
+        axes = Axes(
+            fusions=tuple(_words(options["fusions"] or "concat")),
+            aggregates=tuple(_words(options["aggregates"] or "mean")),
+            feature_sets=tuple(sets) or (all_of_it,),
+            train_videos=tuple(_number(n) for n in _words(options["train_videos"])) or (None,),
+        )
+        rows, notes = make_rows(base, axes, grid, settings), ()
     check_used([*settings, *grid], rows)
-    return Question(rows=rows, seeds=options["seeds"])
+    return Question(rows=rows, seeds=options["seeds"]), notes
+
+
+def _published(
+    options: dict[str, Any], base: "TrainConfig", grid: dict[str, Any], settings: dict[str, Any]
+) -> tuple[tuple["Row", ...], tuple[str, ...]]:
+    """The rows of a paper's table, with the settings and the grid; and what it leaves open."""
+    from mmf.fuse.compare.grid import changed, make_row
+    from mmf.fuse.recipes.contract import recipe
+
+    for name in ("fusions", "aggregates", "train_videos"):
+        if options[name]:
+            raise MmfError(
+                f"--recipe has rows of its own: leave --{name.replace('_', '-')} out, or set what "
+                "all rows share with --set KEY=VALUE."
+            )
+    found = recipe(options["recipe"], base, options["steps"])
+    rows = tuple(
+        make_row(name, changed(row.config, settings), grid, row.published)
+        for name, row in found.rows.items()
+    )
+    return rows, (f"Published: {found.source}.", *found.notes)
+
+
+def _one_set(sets: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    if len(sets) > 1:
+        raise MmfError("--recipe takes one set of features, in its own order, e.g. rgb+audio.")
+    return sets[0] if sets else ()
 
 
 def _words(text: str) -> list[str]:

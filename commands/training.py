@@ -55,16 +55,18 @@ from mmf.commands.shell import EVERY_SECONDS, STORE
     metavar="KEY=VALUE",
     help="Anything else in config.json, e.g. ema=0.9997",
 )
+@click.option("--recipe", metavar="NAME[:ROW]", help="A paper's settings: `mmf list recipes`.")
 @click.option("--seed", type=int)
 @click.option("--device", help="auto, cpu or cuda.")
 @click.option("--precision", help="fp32 or bf16.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
-def train(config: str | None, resume: bool, **options: Any) -> None:
+def train(config: str | None, recipe: str | None, resume: bool, **options: Any) -> None:
     """Train a fusion model on the features of a store; CONFIG is a run's config.json to repeat.
 
     \b
     mmf train --fusion mfb
     mmf train --features rgb,audio --fusion concat --head moe --out runs/both
+    mmf train --recipe mfb_netvlad:mfb --store yt8m.mmf
     mmf train --steps 250000 --eval-every 10000 --set ema=0.9997
     torchrun --nproc-per-node 2 -m mmf.cli train --fusion mfb
     """
@@ -82,6 +84,11 @@ def train(config: str | None, resume: bool, **options: Any) -> None:
     if resume and not config and "out" in given:
         config = str(Path(given["out"]) / "config.json")
     base = TrainConfig.read(config) if config else TrainConfig()
+    if recipe and not config:
+        from mmf.fuse.recipes.contract import recipe_row
+
+        named = TrainConfig(store=given.get("store", STORE), features=given.pop("features", ()))
+        base = recipe_row(recipe, named, given.get("steps")).config
     asked = TrainConfig.from_json(base.to_json() | given)
     live = _Live()
     run = run_training(asked, live.row, on_step=live.step, resume=resume)

@@ -1,0 +1,101 @@
+"""`mmf compare` and the recipes, as a user types them."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from mmf import cli
+from mmf.fuse.recipes import RECIPES
+from mmf.store import FeatureSpec, FeatureStore, Track
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a store of two features that only together tell the class."""
+    random, store = np.random.default_rng(0), FeatureStore.create(tmp_path / "features.mmf")
+    videos = {f"v{i:02}": (i % 2, i // 2 % 2) for i in range(40)}
+    for which, name in enumerate(("rgb", "audio")):
+        spec = FeatureSpec(name=name, modality=name, shape=(3,), dtype="float32")
+        rows = {v: bits[which] + 0.1 * random.normal(size=(2, 3)) for v, bits in videos.items()}
+        store.add(spec, [Track(video_id=v, values=r, times=[0, 1]) for v, r in rows.items()])
+    five = ("train", "train", "train", "val", "test")
+    split = {v: five[i // 4 % 5] for i, v in enumerate(videos)}
+    store.label({v: ["same" if a == b else "other"] for v, (a, b) in videos.items()}, split=split)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def mmf(line: str) -> None:
+    assert not cli.cli.main(line.split(), standalone_mode=False, prog_name="mmf")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("--fusions mbf", "unknown fusion 'mbf'. Did you mean"),
+        ("--grid lr", "--grid 'lr': expected KEY=VALUE"),
+        ("--grid lr=fast,slow", "lr = 'fast': expected float"),
+        ("--set netvlad.clusters=8", "no row has 'netvlad'"),
+        ("--train-videos many", "--train-videos 'many': expected numbers"),
+        ("--recipe mixar", "unknown recipe 'mixar'. Did you mean 'mixer'"),
+        ("--recipe mfb_mean --fusions mfb", "--recipe has rows of its own: leave --fusions out"),
+        ("--recipe gmsa --feature-sets rgb,audio", "--recipe takes one set of features"),
+        ("--store nowhere.mmf", "no feature store at 'nowhere.mmf'"),
+        ("--recipe gmsa --store nowhere.mmf", "no feature store at 'nowhere.mmf'"),
+        ("--seeds 0", "0 seeds: expected at least 1"),
+    ],
+)
+def test_an_error_is_one_sentence_and_leaves_no_folder(folder, line, says, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["mmf", "compare", *line.split()])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
+    assert not (folder / "comparison").exists()
+
+
+def test_compare_prints_a_table_and_writes_it_with_the_curves(folder, capsys):
+    line = "compare --fusions single,mfb --seeds 2 --steps 4 --grid mfb.outputs=4,8 --device cpu"
+    mmf(line)
+    first = capsys.readouterr()
+    assert "8 runs in comparison/runs" in first.err
+    for word in ("single-rgb", "single-audio", "mfb", "mfb.outputs=", "Chosen by the best mean"):
+        assert word in first.out
+    assert {p.name for p in (folder / "comparison").iterdir()} >= {
+        *("compare.json", "runs", "table.csv", "table.md"),
+    }
+    asked = json.loads((folder / "comparison" / "compare.json").read_text())
+    assert [row["name"] for row in asked["rows"]] == ["single-audio", "single-rgb", "mfb"]
+    before = (folder / "comparison" / "table.csv").read_bytes()
+    mmf(line)
+    assert (folder / "comparison" / "table.csv").read_bytes() == before
+
+
+def test_values_of_a_grid_are_json_where_they_are_and_words_elsewhere(folder):
+    mmf(
+        "compare --seeds 1 --steps 1 --device cpu --grid optimiser=adam,sgd "
+        '--grid l2={"head":0.1},{} --set dropout=0.0 --out c'
+    )
+    (row,) = json.loads((folder / "c" / "compare.json").read_text())["rows"]
+    found = {(c["config"]["optimiser"], str(c["config"]["l2"])) for c in row["cells"]}
+    assert found == {(o, l2) for o in ("adam", "sgd") for l2 in ("{'head': 0.1}", "{}")}
+
+
+def test_a_recipe_is_listed_compared_and_trained(folder, capsys):
+    mmf("list recipes")
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in RECIPES)
+    assert "gate_op-tp30" in listed
+    mmf(
+        "compare --recipe mfb_mean --steps 2 --seeds 1 --device cpu --set mfb.outputs=4 "
+        "--set fc_concat.outputs=4 --set batch_size=8"
+    )
+    printed = capsys.readouterr().out
+    assert "0.833" in printed
+    assert "Published: Liu, Yuan and Wang 2018, table 1" in printed
+    mmf("train --recipe mfb_mean:audio --features rgb,audio --steps 2 --batch-size 8 --out run")
+    config = json.loads((folder / "run" / "config.json").read_text())["config"]
+    assert (config["features"], config["head"], config["lr"]) == (["audio"], "moe", 2e-4)
+    assert (config["steps"], config["batch_size"]) == (2, 8)
