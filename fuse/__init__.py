@@ -11,6 +11,7 @@ from mmf import Registry
 
 if TYPE_CHECKING:
     from mmf.fuse.config import TrainConfig
+    from mmf.fuse.evaluation.classes import by_frequency, evaluate_classes
     from mmf.fuse.evaluation.measure import evaluate
     from mmf.fuse.evaluation.thresholds import choose_thresholds, thresholds
     from mmf.fuse.inference.files import write_predictions
@@ -23,8 +24,10 @@ __all__ = [
     "Interrupted",
     "Predictor",
     "TrainConfig",
+    "by_frequency",
     "choose_thresholds",
     "evaluate",
+    "evaluate_classes",
     "load",
     "predict",
     "thresholds",
@@ -54,8 +57,10 @@ _PLACES = {
     "Interrupted": "training.loop",
     "Predictor": "inference.predictor",
     "TrainConfig": "config",
+    "by_frequency": "evaluation.classes",
     "choose_thresholds": "evaluation.thresholds",
     "evaluate": "evaluation.measure",
+    "evaluate_classes": "evaluation.classes",
     "load": "run",
     "predict": "inference.prediction",
     "thresholds": "evaluation.thresholds",

@@ -53,3 +53,14 @@ def smoothed(
 def probabilities(logits: Float[Tensor, "B C"], loss: str) -> Float[Tensor, "B C"]:
     """What the logits of a network trained with `loss` say: softmax for ce, sigmoid for bce."""
     return logits.softmax(1) if loss == "ce" else logits.sigmoid()
+
+
+def of_mean(logits: Float[Tensor, "V B C"], loss: str) -> Float[Tensor, "B C"]:
+    """Logits whose probabilities are the mean of those that V logits of each item say.
+
+    By sums of exponentials, so that a probability of 1 has no infinite logit. For ce they are the
+    logs of the mean, up to a constant.
+    """
+    if loss == "ce":
+        return logits.log_softmax(2).logsumexp(0)
+    return functional.logsigmoid(logits).logsumexp(0) - functional.logsigmoid(-logits).logsumexp(0)

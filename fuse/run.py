@@ -39,6 +39,7 @@ class Run:
     digest: str  # of the items and labels that it learns from
     trained_on: str  # digest of the videos of the train split
     snapshot: str  # of the store
+    positives: tuple[int, ...] = ()  # of each class in training; none where an older run has none
 
     @classmethod
     def of(cls, path: Path, config: TrainConfig, store: FeatureStore, plan: Plan) -> "Run":
@@ -54,6 +55,7 @@ class Run:
             digest=plan.digest(),
             trained_on=videos_digest(plan.items["train"].video_ids),
             snapshot=store.snapshot(),
+            positives=plan.positives(),
         )
 
     def write(self, plan: Plan, parameters: Mapping[str, int]) -> None:
@@ -90,6 +92,7 @@ class Run:
             digest=data["digest"],
             trained_on=data["trained_on"],
             snapshot=data["snapshot"],
+            positives=tuple(data.get("positives", ())),
         )
 
     @property
@@ -153,6 +156,7 @@ class Run:
                 "trained_on": self.trained_on,
                 "features": features,
                 "classes": list(self.classes),
+                "positives": list(self.positives),
                 "task": self.task,
                 "loss": self.loss,
                 "items": {split: len(part) for split, part in plan.items.items()},

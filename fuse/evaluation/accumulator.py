@@ -66,6 +66,11 @@ class Accumulator:
         """Whether every score is there, and not only those of each item's best classes."""
         return bool(self._all)
 
+    @property
+    def has_one_label_each(self) -> bool:
+        """Whether every item has exactly one label."""
+        return all(bool((part[3] == 1).all()) for part in self._items)
+
     def result(self) -> dict[str, float]:
         """The metrics of all that was added."""
         if not self._items:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from mmf.fuse import METRICS
-from mmf.fuse.evaluation.subject import Subject, collect, open_subject
+from mmf.fuse.evaluation.levels import scored
+from mmf.fuse.evaluation.subject import Collected, Subject, collect, open_subject
 from mmf.fuse.metrics import SINGLE_LABEL
 from mmf.fuse.network import Network
 from mmf.fuse.run import Run
@@ -18,22 +19,35 @@ def evaluate(
     split: str = "test",
     *,
     label_set: str | None = None,
-    device: str = "auto",
+    level: str = "item",
+    views: Sequence[int] = (),
     zero: Sequence[str] = (),
     without: Sequence[str] = (),
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Metrics of a run on a split, with the loss and the counts they rest on.
 
     The store is the one it was trained on, unless another is given; its features must have been
     made by the same recipes. A feature that is not there is missing. Items without a row of any
-    feature are not measured, and counted as `items_without_features`. The rows of the
-    features `zero` are made zeros: what is lost then is what the run owes to them; `without` takes
-    features for missing, as where a store has none of their rows.
+    feature are not measured, and counted as `items_without_features`. The labels are those that it
+    has learned, unless another `label_set` of the store is given; it has a split of its own.
+
+    `level` says what is measured (`mmf.fuse.evaluation.levels`): each ``item``; each stored
+    ``row`` as an item of its own; each item by the mean score of its ``view``\\ s, all or those
+    numbered in `views`; each ``video`` by the mean score of its items, against the union of their
+    labels, where accuracy is left out if a video has several. `items` counts what was measured.
+
+    The rows of the features `zero` are made zeros: what is lost then is what the run owes to them;
+    `without` takes features for missing, as where a store has none of their rows.
     """
-    subject = open_subject(run, store, split, label_set=label_set, device=device)
-    subject = subject.without(without)
-    subject.network.zero(zero)
-    return _measured(subject)
+    subject = open_subject(
+        run, store, split, label_set=label_set, zero=zero, without=without, device=device
+    )
+    names = _names(subject.run)
+    found = collect(subject, scored(subject, level, views), names)
+    if level == "video" and not found.accumulator.has_one_label_each:
+        found.accumulator.names = tuple(n for n in names if n not in SINGLE_LABEL)
+    return _result(found)
 
 
 def measure(
@@ -47,18 +61,19 @@ def measure(
     """The metrics of a network on these items: those named, or all that the run's task has."""
     label_set = run.config.label_set
     subject = Subject(run=run, network=network, store=store, items=items, label_set=label_set)
-    return _measured(subject, names)
+    return _result(collect(subject, scored(subject), _names(run) if names is None else names))
 
 
-def _measured(subject: Subject, names: Sequence[str] | None = None) -> dict[str, Any]:
-    run = subject.run
-    if names is None:
-        names = [n for n in METRICS if run.task == "single" or n not in SINGLE_LABEL]
-    found = collect(subject, subject.scored(), names)
+def _names(run: Run) -> list[str]:
+    return [n for n in METRICS if run.task == "single" or n not in SINGLE_LABEL]
+
+
+def _result(found: Collected) -> dict[str, Any]:
+    positives = found.accumulator.positives
     return found.accumulator.result() | {
         "loss": found.loss,
         "items": found.number,
         "items_without_features": found.without,
-        "classes": len(run.classes),
-        "classes_used": int((found.accumulator.positives > 0).sum()),
+        "classes": len(positives),
+        "classes_used": int((positives > 0).sum()),
     }

@@ -1,19 +1,20 @@
 """What is measured: the network of a run on labelled items of a store."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 import torch
+from jaxtyping import Float, Int
 
 from mmf import MmfError, unknown
 from mmf.fuse import LOSSES
 from mmf.fuse.data import choose_device
 from mmf.fuse.evaluation.accumulator import Accumulator
-from mmf.fuse.inference.scoring import Scored, score
+from mmf.fuse.inference.scoring import Scored
 from mmf.fuse.losses import probabilities
 from mmf.fuse.network import Network
 from mmf.fuse.run import Run
@@ -55,22 +56,6 @@ class Subject:
         places = {name: i for i, name in enumerate(self.store.classes(self.label_set))}
         return [places.get(name) for name in self.run.classes]
 
-    def without(self, features: Sequence[str]) -> "Subject":
-        """The same, these features taken for missing."""
-        specs = self.run.specs
-        for name in features:
-            if name not in specs:
-                raise unknown("feature", name, specs)
-        if len(set(features)) == len(specs):
-            raise MmfError(f"without {', '.join(features)} there is nothing to predict from.")
-        left = {name: spec for name, spec in specs.items() if name not in features}
-        return replace(self, run=replace(self.run, specs=left))
-
-    def scored(self) -> Iterator[Scored]:
-        """The items' scores, some at a time."""
-        config, label_set = self.run.config, self.label_set
-        return score(self.network, self.store, self.items, self.specs, config, label_set=label_set)
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Collected:
@@ -79,6 +64,8 @@ class Collected:
     accumulator: Accumulator
     loss: float
     number: int  # of what was scored
+    said: Int[np.ndarray, " C"]  # scores at or above the threshold of their class, and rated …
+    right: Int[np.ndarray, " C"]  # … and of those the positive ones
     without: int  # of items that have no row of any feature
 
 
@@ -88,12 +75,15 @@ def open_subject(
     split: str,
     *,
     label_set: str | None = None,
+    zero: Sequence[str] = (),
+    without: Sequence[str] = (),
     device: str = "auto",
 ) -> Subject:
-    """A trained run on a split; what is None is the run's own."""
+    """A trained run on a split; what is None is the run's own. See `evaluate`."""
     opened = Run.open(run)
     place = FeatureStore(store if store is not None else opened.config.store)
     opened.check_features(place)
+    network = opened.trained()
     label_set = label_set or opened.config.label_set
     if label_set not in place.label_sets:
         raise MmfError(
@@ -111,15 +101,23 @@ def open_subject(
         raise MmfError(f"split {split!r} has no labelled item; splits: {there}.")
     if own:
         _warn_if_seen(opened, place, parts, split)
-    network = opened.trained().to(choose_device(device))
+    opened = replace(opened, specs=_others(opened.specs, without))
+    network = network.to(choose_device(device))
+    network.zero(zero)
     items = parts[split_name(split)]
     return Subject(run=opened, network=network, store=place, items=items, label_set=label_set)
 
 
-def collect(subject: Subject, parts: Iterable[Scored], names: Sequence[str]) -> Collected:
+def collect(
+    subject: Subject,
+    parts: Iterable[Scored],
+    names: Sequence[str],
+    thresholds: Float[np.ndarray, " C"] | None = None,
+) -> Collected:
     """The scores in `parts`, for the metrics `names`; MmfError where no label is positive."""
     run, columns = subject.run, subject.columns
     accumulator, loss, number, without = Accumulator(names), 0.0, 0, 0
+    said = right = np.zeros(len(run.classes), np.int64)
     for part in parts:
         logits = torch.from_numpy(part.logits[part.there])
         labels = torch.from_numpy(_pick(part.labels, columns, 0.0)[part.there]).double()
@@ -127,13 +125,25 @@ def collect(subject: Subject, parts: Iterable[Scored], names: Sequence[str]) -> 
         loss += float(LOSSES.load(run.loss)(logits, labels, rated)) * len(logits)
         number += len(logits)
         without += len(part.there) - len(logits)
-        accumulator.add(probabilities(logits, run.loss).float(), labels, rated)
+        scores = probabilities(logits, run.loss).float()
+        accumulator.add(scores, labels, rated)
+        if thresholds is not None:
+            above = (scores.numpy() >= thresholds) & rated.numpy()
+            said = said + np.count_nonzero(above, axis=0)
+            right = right + np.count_nonzero(above & (labels.numpy() > 0), axis=0)
     if not accumulator.positives.any():
         raise MmfError(
-            f"{len(subject.items) - without} of {len(subject.items)} items have rows and none has "
-            "a positive label: there is nothing to measure."
+            f"of {len(subject.items)} items those with rows were scored, and none has a positive "
+            "label: there is nothing to measure."
         )
-    return Collected(accumulator=accumulator, loss=loss / number, number=number, without=without)
+    return Collected(
+        accumulator=accumulator,
+        loss=loss / number,
+        number=number,
+        said=said,
+        right=right,
+        without=without,
+    )
 
 
 def _pick(values: np.ndarray, columns: Sequence[int | None], absent: bool | float) -> np.ndarray:
@@ -143,6 +153,15 @@ def _pick(values: np.ndarray, columns: Sequence[int | None], absent: bool | floa
         if column is not None:
             picked[:, i] = values[:, column]
     return picked
+
+
+def _others(specs: Mapping[str, FeatureSpec], without: Sequence[str]) -> dict[str, FeatureSpec]:
+    for name in without:
+        if name not in specs:
+            raise unknown("feature", name, specs)
+    if len(set(without)) == len(specs):
+        raise MmfError(f"without {', '.join(without)} there is nothing to predict from.")
+    return {name: spec for name, spec in specs.items() if name not in without}
 
 
 def _warn_if_seen(run: Run, store: FeatureStore, parts: Mapping[str, Items], split: str) -> None:

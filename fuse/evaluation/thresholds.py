@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from mmf import MmfError
+from mmf.fuse.evaluation.levels import scored
 from mmf.fuse.evaluation.subject import collect, open_subject
 from mmf.fuse.ranking import tied
 from mmf.fuse.run import Run
@@ -26,7 +27,7 @@ from mmf.fuse.training import checkpoint
 
 logger = logging.getLogger(__name__)
 
-_FILE = "thresholds.json"
+FILE = "thresholds.json"
 
 
 def thresholds(run: str | Path) -> dict[str, float | None]:
@@ -35,7 +36,7 @@ def thresholds(run: str | Path) -> dict[str, float | None]:
     Raises MmfError where none were chosen, or for other weights than those that are best now.
     """
     path = Run.open(run).path
-    place, again = path / _FILE, f"Choose them with `mmf evaluate {path} --choose-thresholds`."
+    place, again = path / FILE, f"Choose them with `mmf evaluate {path} --choose-thresholds`."
     try:
         kept = json.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -61,7 +62,7 @@ def choose_thresholds(
     """
     subject = open_subject(run, store, "val", device=device)
     names, opened = subject.run.classes, subject.run
-    accumulator = collect(subject, subject.scored(), ["map"]).accumulator
+    accumulator = collect(subject, scored(subject), ["map"]).accumulator
     if not accumulator.is_whole:
         logger.warning(
             "too many scores to keep: the threshold of a class is chosen among the items that have "
@@ -71,7 +72,7 @@ def choose_thresholds(
     for c, scores, hits in accumulator.rankings():
         found[names[c]] = best_threshold(scores, hits, int(accumulator.positives[c]))
     kept: dict[str, Any] = {"weights": _weights(opened.path), "thresholds": found}
-    checkpoint.write_json(opened.path / _FILE, kept)
+    checkpoint.write_json(opened.path / FILE, kept)
     return found
 
 

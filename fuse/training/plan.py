@@ -35,6 +35,12 @@ class Plan:
     items: dict[str, Items]  # of train and val
     assigned: dict[str, str]  # video → split, where it was decided here and not in the store
 
+    def positives(self) -> tuple[int, ...]:
+        """How many training items each class is a label of."""
+        _, classes = self.items["train"].label_pairs()
+        counts = np.bincount(classes[classes >= 0], minlength=len(self.classes))
+        return tuple(counts.tolist())
+
     def digest(self) -> str:
         """A hash of the items and their labels, by split."""
         found = hashlib.sha256("\n".join(self.classes).encode())
