@@ -100,7 +100,7 @@ def import_hdf5(file: str, store: str, rate: float) -> None:
 
 @click.group("export", cls=Commands)
 def export() -> None:
-    """Write the features of a store in the formats of others.
+    """Write the features of a store, or a run, in the formats of others.
 
     \b
     mmf export parquet --store features.mmf --out parquet
@@ -183,3 +183,19 @@ def export_hdf5(store: str, out: str, features: tuple[str, ...], layout: Any) ->
     from mmf.store.exchange.hdf5 import export_hdf5 as run_export
 
     click.echo(run_export(FeatureStore(store), out, features=features, layout=layout))
+
+
+@export.command("torch")
+@click.argument("run", type=click.Path())
+@click.option("--out", required=True, type=click.Path(), help="FILE.pt2 to write.")
+def export_torch(run: str, out: str) -> None:
+    """Write the network of RUN for torch.export.load: logits from features and masks, without mmf.
+
+    \b
+    mmf export torch runs/mfb-1 --out model.pt2
+    """
+    from mmf.fuse.inference.export import export_torch as run_export
+
+    said = run_export(run, out)
+    features = ", ".join(said["features"])
+    click.echo(f"{out}: {features} to logits of {len(said['classes'])} classes")

@@ -141,7 +141,7 @@ class Network(nn.Module):
         shape = self._shapes[name]
         if name not in features:
             like = next(iter(features.values()))
-            x = like.new_zeros(len(like), 1, *shape)
+            x = like.new_zeros(like.shape[0], 1, *shape)
             mask = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
         else:
             x = features[name]
@@ -154,7 +154,7 @@ class Network(nn.Module):
         if self.text is not None and name in self._tokens:
             return self.text(x, mask)
         cells = self._steps_per_row(name)
-        x = x.reshape(len(x), x.shape[1] * cells, self._size(name))  # (B, T cells, D)
+        x = x.reshape(x.shape[0], x.shape[1] * cells, self._size(name))  # (B, T cells, D)
         return x, mask.repeat_interleave(cells, 1)
 
     def _size(self, name: str) -> int:

@@ -106,7 +106,7 @@ class Tokens(nn.Module):
     ) -> Float[Tensor, "B H"]:
         """(B, H)."""
         tokens = [project(x) for project, x in zip(self.projections, steps, strict=True)]
-        item = self.item.expand(len(tokens[0]), 1, -1)
-        there = [masks[0].new_ones(len(masks[0]), 1), *masks]
+        item = self.item.expand(tokens[0].shape[0], 1, -1)
+        there = [masks[0].new_ones(masks[0].shape[0], 1), *masks]
         x = self.encoder(torch.cat([item, *tokens], 1), torch.cat(there, 1))  # (B, 1 + S, H)
         return self.mlp(x[:, 0])

@@ -76,4 +76,4 @@ class MCB(VectorFusion):
 
 def sketch(x: Float[Tensor, "B D"], places: Int[Tensor, " D"], size: int) -> Float[Tensor, "B H"]:
     """The sums of the numbers that fall on the same place."""
-    return x.new_zeros(size, len(x)).index_add(0, places, x.T).T
+    return x.new_zeros(size, x.shape[0]).index_add(0, places, x.T).T

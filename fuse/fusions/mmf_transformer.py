@@ -117,8 +117,8 @@ class MMFTransformer(StepFusion):
             tokens.append(embed(x, segment))
             there.append(mask)
         if self.token is not None:
-            tokens.insert(0, self.token.expand(len(tokens[0]), 1, -1))
-            there.insert(0, there[0].new_ones(len(there[0]), 1))
+            tokens.insert(0, self.token.expand(tokens[0].shape[0], 1, -1))
+            there.insert(0, there[0].new_ones(there[0].shape[0], 1))
         mask = torch.cat(there, 1)
         x = self.encoder(torch.cat(tokens, 1), mask)  # (B, S, H)
         if self.options.pool == "mean":

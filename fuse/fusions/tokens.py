@@ -7,6 +7,7 @@ more, the first count.
 
 from collections.abc import Mapping
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
@@ -42,7 +43,12 @@ def token_lengths(streams: Mapping[str, Stream], asked: Mapping[str, int]) -> di
 def cut(
     x: Float[Tensor, "B _ D"], mask: Bool[Tensor, "B _"], length: int
 ) -> tuple[Float[Tensor, "B _ D"], Bool[Tensor, "B _"]]:
-    """The first `length` steps, or all where there are fewer."""
+    """The first `length` steps, or all where there are fewer.
+
+    Always so many where a graph is made that is to take any number.
+    """
+    if torch.compiler.is_exporting():
+        x, mask = functional.pad(x, (0, 0, 0, length)), functional.pad(mask, (0, length))
     return x[:, :length], mask[:, :length]
 
 
@@ -50,6 +56,6 @@ def fitted(
     x: Float[Tensor, "B _ D"], mask: Bool[Tensor, "B _"], length: int
 ) -> tuple[Float[Tensor, "B L D"], Bool[Tensor, "B L"]]:
     """Exactly `length` steps: cut off, or filled up with zeros that are masked."""
-    more = max(0, length - x.shape[1])
     x, mask = cut(x, mask, length)
+    more = length - x.shape[1]
     return functional.pad(x, (0, 0, 0, more)), functional.pad(mask, (0, more))
