@@ -4,6 +4,7 @@ Started by torchrun, which says by RANK and WORLD_SIZE who is who; alone otherwi
 summed over the processes, so that a step is that of one process with the whole batch.
 """
 
+import atexit
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -93,7 +94,10 @@ class World:
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """The world that torchrun has started this process in, or one of its own."""
+    """The world that torchrun has started this process in, or one of its own.
+
+    Processes that have met stay together until they end, for any number of trainings.
+    """
     if distributed.is_available() and distributed.is_initialized():
         yield World(rank=distributed.get_rank(), size=distributed.get_world_size())
         return
@@ -108,10 +112,8 @@ def joined() -> Iterator[World]:
             f"this process cannot join the others: {error}. Start all of them with "
             "`torchrun --nproc-per-node N -m mmf.cli train …`."
         ) from error
+    atexit.register(distributed.destroy_process_group)  # a second meeting would find the first's
     world = World(rank=distributed.get_rank(), size=distributed.get_world_size())
     if not world.first:
         logging.getLogger("mmf").setLevel(logging.ERROR)  # said once
-    try:
-        yield world
-    finally:
-        distributed.destroy_process_group()
+    yield world

@@ -6,7 +6,6 @@ threads, the very weights of one that was not; and a step has the same items wha
 processes.
 """
 
-import math
 import signal
 import threading
 from collections.abc import Generator, Iterator, Mapping
@@ -16,34 +15,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
-from pyarrow.compute import unique
-
 from mmf import MmfError
 from mmf.fuse.config import TrainConfig
-from mmf.fuse.data import feature_rows
 from mmf.fuse.evaluation.measure import measure
 from mmf.fuse.layers.matmul import fast_matmul
-from mmf.fuse.network import Network
 from mmf.fuse.run import Run
-from mmf.fuse.splits import some_videos
 from mmf.fuse.training import checkpoint
 from mmf.fuse.training.distributed import World, joined
 from mmf.fuse.training.meter import Meter
-from mmf.fuse.training.optimiser import Average, make_optimiser
-from mmf.fuse.training.plan import Plan, some
-from mmf.fuse.training.pretrained import take_runs
+from mmf.fuse.training.plan import some
 from mmf.fuse.training.progress import Progress, shown
 from mmf.fuse.training.resume import Saver, State
-from mmf.fuse.training.sampling import rows_to_read
-from mmf.fuse.training.schedule import Course, make_schedule
-from mmf.fuse.training.start import begun, resumed
+from mmf.fuse.training.schedule import Course
+from mmf.fuse.training.start import begun, held_out, prepared, resumed, training_loader
 from mmf.fuse.training.step import Learned, Learning, learn
 from mmf.store import Batch, FeatureStore
 from mmf.store.loader import Loader
 
 MAIN_METRIC = {"single": "accuracy", "multi": "gap@20"}  # chooses the best weights; ties by loss
-_EPOCHS = 100  # where neither epochs nor steps are given
 
 
 class Interrupted(MmfError):
@@ -74,15 +63,15 @@ def train(
     with joined() as world, _sigterm() as stop, fast_matmul():
         store = FeatureStore(config.store)
         run, plan = (resumed if resume else begun)(config, store, world)
-        what = _learning(run, plan, store, world)
-        loader = _loader(store, plan, config, world, by_video=what.network.by_video)
+        what = prepared(run, plan, store, world)
+        loader = training_loader(store, plan, run.config, world, by_video=what.network.by_video)
         if not resume and world.first:
             run.write(plan, what.network.parameter_counts())
         saver = Saver(run, what.network, what.optimiser, what.average, writes=world.first)
         state = saver.restore()
-        held_out, names = _held_out(plan, config), [MAIN_METRIC[run.task]]
-        evaluate = partial(measure, what.average.network, store, held_out, run, names=names)
-        batches = _batches(loader, state, what, meter := Meter())
+        measured, names = held_out(plan, config), [MAIN_METRIC[run.task]]
+        evaluate = partial(measure, what.average.network, store, measured, run, names=names)
+        batches = batches_of(loader, state, what, meter := Meter())
         with closing(batches), shown(run, state, progress, on_step, world) as show:
             while True:
                 if _is_due(state, what):
@@ -109,53 +98,7 @@ def train(
     return run.path
 
 
-def _learning(run: Run, plan: Plan, store: FeatureStore, world: World) -> Learning:
-    config = run.config
-    torch.manual_seed(config.seed)
-    network = run.network().to(world.device(config.device))
-    if checkpoint.newest(run.checkpoints) is None:
-        _begin(network, store, plan, run)
-    items = plan.items["train"]
-    number = len(unique(items.video_ids)) if network.by_video else len(items)
-    epoch_steps = math.ceil(number / config.batch_size)
-    epochs = config.epochs or (_EPOCHS if config.steps is None else math.inf)
-    steps = int(min(config.steps or math.inf, epochs * epoch_steps))
-    return Learning(
-        run=run,
-        world=world,
-        network=network,
-        average=Average(network, config.ema),
-        optimiser=make_optimiser(network, config),
-        schedule=make_schedule(config),
-        course=Course(
-            batch_size=config.batch_size,
-            epoch_steps=epoch_steps,
-            steps=steps,
-            warmup=config.warmup,
-        ),
-    )
-
-
-def _loader(
-    store: FeatureStore, plan: Plan, config: TrainConfig, world: World, *, by_video: bool
-) -> Loader:
-    return Loader(
-        store=store,
-        items=plan.items["train"],
-        features=tuple(plan.specs),
-        classes=len(plan.classes),
-        max_steps=rows_to_read(config),
-        threads=2,
-        batch_size=config.batch_size // (world.size * config.parts),
-        balance=config.balance,
-        seed=config.seed,
-        rank=world.rank,
-        world_size=world.size,
-        by_video=by_video,
-    )
-
-
-def _batches(
+def batches_of(
     loader: Loader, state: State, what: Learning, meter: Meter
 ) -> Generator[Iterator[Batch], None, None]:
     """This process's parts of each step, from where the training stands on, for ever."""
@@ -166,12 +109,6 @@ def _batches(
             for _ in range(done, what.course.epoch_steps):
                 yield islice(waited_for, parts)
         epoch, done = epoch + 1, 0
-
-
-def _held_out(plan: Plan, config: TrainConfig) -> Any:
-    if config.eval_videos is None:
-        return plan.items["val"]
-    return some_videos(plan.items["val"], config.eval_videos, config.seed)
 
 
 def _count(state: State, learned: Learned, course: Course) -> None:
@@ -218,16 +155,6 @@ def _add_row(state: State, run: Run, measured: Mapping[str, float]) -> dict[str,
     if state.best is None or rank > (state.best[f"val_{main}"], -state.best["val_loss"]):
         state.best = row
     return row
-
-
-def _begin(network: Network, store: FeatureStore, plan: Plan, run: Run) -> None:
-    """What a network has before its first step: of the training items, of runs, as published."""
-    if run.config.normalise == "standardise":
-        for name, spec in plan.specs.items():
-            rows = feature_rows(store, plan.items["train"], spec, run.config.max_steps)
-            network.standardise(name, rows)
-    take_runs(network, run)
-    network.start()
 
 
 def _non_finite(run: Run, state: State, learned: Learned, world: World) -> NonFinite:

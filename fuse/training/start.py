@@ -1,19 +1,34 @@
 """How a training starts: as a run of its own, or where another start of it has stopped."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+from pyarrow.compute import count_distinct
+
 from mmf import MmfError
 from mmf.fuse.config import TrainConfig
+from mmf.fuse.data import feature_rows
 from mmf.fuse.fusions import FUSIONS
 from mmf.fuse.fusions.contract import StepFusion
+from mmf.fuse.network import Network
 from mmf.fuse.run import Run, next_free
+from mmf.fuse.splits import some_videos
+from mmf.fuse.training import checkpoint
 from mmf.fuse.training.distributed import World
+from mmf.fuse.training.optimiser import Average, make_optimiser
 from mmf.fuse.training.plan import Plan, make_plan
+from mmf.fuse.training.pretrained import take_runs
 from mmf.fuse.training.progress import check_wandb
-from mmf.fuse.training.schedule import make_schedule
+from mmf.fuse.training.sampling import rows_to_read
+from mmf.fuse.training.schedule import Course, make_schedule
+from mmf.fuse.training.step import Learning
 from mmf.store import FeatureStore
+from mmf.store.items import Items
+from mmf.store.loader import Loader
 
+_EPOCHS = 100  # where neither epochs nor steps are given
 _MAY_DIFFER = ("out", "store", "device", "parts", "wandb")  # from the config it was begun with
 
 
@@ -78,6 +93,70 @@ def _longest(store: FeatureStore, plan: Plan) -> int:
     features = [store.stored(name) for name in plan.specs]
     places = [(feature, feature.positions(videos)) for feature in features]
     return max(int(feature.rows[at[at >= 0]].max(initial=1)) for feature, at in places)
+
+
+def prepared(run: Run, plan: Plan, store: FeatureStore, world: World) -> Learning:
+    """What the steps of a run change, before the first of them or a checkpoint's restoring."""
+    config = run.config
+    torch.manual_seed(config.seed)
+    network = run.network().to(world.device(config.device))
+    if checkpoint.newest(run.checkpoints) is None:
+        _begin(network, store, plan, run)
+    items = plan.items["train"]
+    number = count_distinct(items.video_ids).as_py() if network.by_video else len(items)
+    epoch_steps = math.ceil(number / config.batch_size)
+    epochs = config.epochs or (_EPOCHS if config.steps is None else math.inf)
+    return Learning(
+        run=run,
+        world=world,
+        network=network,
+        average=Average(network, config.ema),
+        optimiser=make_optimiser(network, config),
+        schedule=make_schedule(config),
+        course=Course(
+            batch_size=config.batch_size,
+            epoch_steps=epoch_steps,
+            steps=int(min(config.steps or math.inf, epochs * epoch_steps)),
+            warmup=config.warmup,
+        ),
+    )
+
+
+def training_loader(
+    store: FeatureStore, plan: Plan, config: TrainConfig, world: World, *, by_video: bool
+) -> Loader:
+    """The reader of this process's parts of each step."""
+    return Loader(
+        store=store,
+        items=plan.items["train"],
+        features=tuple(plan.specs),
+        classes=len(plan.classes),
+        max_steps=rows_to_read(config),
+        threads=2,
+        batch_size=config.batch_size // (world.size * config.parts),
+        balance=config.balance,
+        seed=config.seed,
+        rank=world.rank,
+        world_size=world.size,
+        by_video=by_video,
+    )
+
+
+def held_out(plan: Plan, config: TrainConfig) -> Items:
+    """The items that the training is measured on."""
+    if config.eval_videos is None:
+        return plan.items["val"]
+    return some_videos(plan.items["val"], config.eval_videos, config.seed)
+
+
+def _begin(network: Network, store: FeatureStore, plan: Plan, run: Run) -> None:
+    """What a network has before its first step: of the training items, of runs, as published."""
+    if run.config.normalise == "standardise":
+        for name, spec in plan.specs.items():
+            rows = feature_rows(store, plan.items["train"], spec, run.config.max_steps)
+            network.standardise(name, rows)
+    take_runs(network, run)
+    network.start()
 
 
 def _check_parts(config: TrainConfig, world: World) -> None:

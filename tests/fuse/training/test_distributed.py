@@ -18,10 +18,8 @@ from mmf.fuse.training.start import begun
 TWICE = """
 import os, signal, sys
 from dataclasses import replace
-from torch import distributed
 from mmf.fuse import Interrupted, TrainConfig, train
 
-distributed.init_process_group("gloo")  # once for both
 config = TrainConfig.read(sys.argv[1])
 train(replace(config, out=sys.argv[2]))
 
