@@ -27,6 +27,7 @@ from mmf.fuse import TrainConfig
 from mmf.fuse.layers.matmul import fast_matmul
 from mmf.fuse.training.distributed import World, joined
 from mmf.fuse.training.loop import batches_of
+from mmf.fuse.training.memory import memory_kept
 from mmf.fuse.training.meter import Meter
 from mmf.fuse.training.resume import State
 from mmf.fuse.training.start import begun, prepared, training_loader
@@ -90,7 +91,7 @@ class Trial:
 def reading(root: Path, model: str, seconds: float) -> str:
     """A line: a step on a batch in memory, one that reads, their ratio."""
     trial = Trial(root, model, World())
-    with fast_matmul(), closing(trial.batches) as coming:
+    with fast_matmul(), memory_kept(), closing(trial.batches) as coming:
         kept = list(next(coming))
         warm = [trial.step(batches) for batches in islice(coming, 2)]
         steps = max(1, round(seconds / 6 / warm[-1]))
@@ -108,7 +109,7 @@ def reading(root: Path, model: str, seconds: float) -> str:
 
 def rate(root: Path, model: str, seconds: float) -> None:
     """Print items a second over all processes of this world."""
-    with joined() as world, fast_matmul():
+    with joined() as world, fast_matmul(), memory_kept():
         trial = Trial(root, model, world)
         with closing(trial.batches) as coming:
             warm = [trial.step(batches) for batches in islice(coming, 2)]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -22,5 +23,5 @@ class Mean(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
         """Mean of the steps; zeros for an item without one."""
-        total = x.masked_fill(~mask.unsqueeze(2), 0).sum(1)
+        total = torch.where(mask.unsqueeze(2), x, 0.0).sum(1)
         return total / mask.sum(1, keepdim=True).clamp_min(1)

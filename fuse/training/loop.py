@@ -22,6 +22,7 @@ from mmf.fuse.layers.matmul import fast_matmul
 from mmf.fuse.run import Run
 from mmf.fuse.training import checkpoint
 from mmf.fuse.training.distributed import World, joined
+from mmf.fuse.training.memory import memory_kept
 from mmf.fuse.training.meter import Meter
 from mmf.fuse.training.plan import some
 from mmf.fuse.training.progress import Progress, shown
@@ -60,7 +61,7 @@ def train(
     it was begun with. Under torchrun every process takes its part of each batch.
     Raises MmfError where there is nothing to learn from, NonFinite, or Interrupted on SIGTERM.
     """
-    with joined() as world, _sigterm() as stop, fast_matmul():
+    with joined() as world, _sigterm() as stop, fast_matmul(), memory_kept():
         store = FeatureStore(config.store)
         run, plan = (resumed if resume else begun)(config, store, world)
         what = prepared(run, plan, store, world)
