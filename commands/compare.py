@@ -1,7 +1,9 @@
 """Runs side by side under equal budgets."""
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,13 +64,14 @@ def compare(out: str, against: str, resamples: int, **options: Any) -> None:
     folder = Path(out)
     runs = question.seeds * sum(len(row.cells) for row in question.rows)
     click.echo(f"{runs} runs in {folder / 'runs'}", err=True)
-    answers = answer(
-        question,
-        folder,
-        against=against,
-        resamples=resamples,
-        tell=lambda sentence: click.echo(plain(sentence), err=True),
-    )
+    with _said_once():
+        answers = answer(
+            question,
+            folder,
+            against=against,
+            resamples=resamples,
+            tell=lambda sentence: click.echo(plain(sentence), err=True),
+        )
     notes = [*table.notes(answers, against, resamples), *more]
     table.write_csv(answers, folder / "table.csv")
     table.write_markdown(answers, folder / "table.md", notes)
@@ -80,6 +83,33 @@ def compare(out: str, against: str, resamples: int, **options: Any) -> None:
     click.echo(f"{folder}: {', '.join(['table.csv', 'table.md', *drawn])}")
     if not drawn:
         click.echo("For the curves: pip install 'mmf-video[plots]', and the same command again.")
+
+
+class _Once(logging.Filter):
+    """Lets each sentence pass once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        known = text in self._said
+        self._said.add(text)
+        return not known
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Every run warns of the same items; once is enough."""
+    filters = [(handler, _Once()) for handler in logging.getLogger().handlers]
+    for handler, once in filters:
+        handler.addFilter(once)
+    try:
+        yield
+    finally:
+        for handler, once in filters:
+            handler.removeFilter(once)
 
 
 def _question(options: dict[str, Any]) -> tuple["Question", tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """`mmf compare` and the recipes, as a user types them."""
 
 import json
+import logging
 import sys
 
 import numpy as np
@@ -99,3 +100,11 @@ def test_a_recipe_is_listed_compared_and_trained(folder, capsys):
     config = json.loads((folder / "run" / "config.json").read_text())["config"]
     assert (config["features"], config["head"], config["lr"]) == (["audio"], "moe", 2e-4)
     assert (config["steps"], config["batch_size"]) == (2, 8)
+
+
+def test_what_every_run_warns_of_is_said_once(folder, caplog):
+    FeatureStore(folder / "features.mmf").label({"gone": ["same"]}, split={"gone": "train"})
+    with caplog.at_level(logging.WARNING):
+        mmf("compare --seeds 2 --steps 1 --device cpu")
+    said = [r.getMessage() for r in caplog.records if "have no rows" in r.getMessage()]
+    assert len(said) == 1

@@ -14,7 +14,8 @@ from mmf.fuse.compare import running, table
 from mmf.fuse.compare.comparison import compare
 from mmf.fuse.compare.grid import Axes, make_row, make_rows
 from mmf.fuse.compare.question import Question
-from mmf.fuse.compare.scores import Scores, scores_of
+from mmf.fuse.compare.scores import Scores, flops_per_item, scores_of
+from mmf.fuse.run import Run
 from mmf.fuse.training import loop, resume
 
 
@@ -177,6 +178,27 @@ def test_rows_of_other_items_differ_on_those_that_both_have(base, xor_store, tmp
 def test_the_flops_of_a_linear_classifier_are_two_for_each_weight(base, tmp_path):
     (answer,) = compare(ask(base, "concat", seeds=1), tmp_path / "c")
     assert answer.scores[0].flops == 2 * (3 + 4) * 2
+
+
+@pytest.mark.parametrize("aggregate", ["lstm", "gru"])
+def test_the_flops_of_a_recurrent_layer_and_of_attention_are_not_left_out(
+    base, xor_store, tmp_path, aggregate
+):
+    lengths = {n: [len(xor_store.read(n, f"v{i:02}").values) for i in range(8)] for n in "ab"}
+    steps = {n: sum(lengths[n]) for n in "ab"}
+    gates = {"lstm": 4, "gru": 3}[aggregate]
+    config = replace(base, features=("a",), fusion="single", epochs=1)
+    recurrent = replace(config, aggregate=aggregate, aggregate_options={"hidden": 8})
+    early = replace(config, fusion="early", fusion_options={"hidden": 8, "layers": 1, "heads": 2})
+    rows = tuple(make_row(n, c, {}) for n, c in (("r", recurrent), ("e", early)))
+    runs = [answer.runs[0].path for answer in compare(Question(rows=rows, seeds=1), tmp_path / "c")]
+    items = xor_store.items()[:8]
+    found = [flops_per_item(load(run), xor_store, items, Run.open(run)) for run in runs]
+    assert found[0] > 2 * gates * 8 * (3 + 8) * steps["a"] / 8
+    tokens = 1 + max(lengths["a"])
+    attention = 2 * 2 * tokens * tokens * 8  # Q K^T and A V of 8 numbers in all
+    dense = 2 * tokens * (4 * 8 * 8 + 2 * 8 * 32) + 2 * max(lengths["a"]) * 3 * 8
+    assert found[1] == attention + dense + 2 * (2 * 8 * 8 + 8 * 2)
 
 
 def test_the_csv_has_every_number_and_markdown_the_published_figure(base, tmp_path):
