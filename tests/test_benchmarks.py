@@ -2,6 +2,7 @@
 
 import importlib.util
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +70,36 @@ def test_the_cost_of_writing_is_measured():
     found = load("write").measure(videos=3, repeat=1)
     assert set(found) == {"raw write + fsync", "store"}
     assert all(value > 0 for row in found.values() for value in row.values())
+
+
+def test_a_papers_order_is_looked_for_on_made_features(tmp_path):
+    synthetic = load("synthetic")
+    one = replace(
+        synthetic.shortened(synthetic.EXPERIMENTS["both"]),
+        rows={name: synthetic.EXPERIMENTS["both"].rows[name] for name in ("rgb", "MFB")},
+        claims=[("MFB", "rgb")],
+        rates=(1e-2,),
+        sizes=(80, 160),
+    )
+    lines = list(synthetic.run(one, range(2), tmp_path))
+    assert lines[0] == "|  | 80 videos | 160 videos | parameters | learning rate |"
+    table = {cells[0]: cells[1:] for cells in (line[2:].split(" | ") for line in lines[2:7])}
+    assert list(table) == ["rgb", "MFB", *one.rules]
+    assert all(0 < float(cell.split(" ± ")[0]) < 1 for r in ("rgb", "MFB") for cell in table[r][:2])
+    linear, _, truth = (float(table[rule][1].split(" ± ")[0]) for rule in one.rules)
+    assert truth > 0.9 > linear > 0.6  # one label in twenty is wrong; half is said linearly
+    assert [line.split(": ")[0] for line in lines[8:]] == [
+        f"MFB > rgb of {size} videos" for size in (80, 160)
+    ]
+
+
+def test_a_difference_shows_where_its_interval_leaves_out_zero():
+    synthetic = load("synthetic")
+    one = replace(synthetic.EXPERIMENTS["product"], claims=[("a", "b"), ("b", "a"), ("a", "c")])
+    found = {"a": [0.5, 0.6, 0.7], "b": [0.4, 0.5, 0.59], "c": [0.4, 0.7, 0.7]}
+    lines = list(synthetic.said(one, {(row, None): values for row, values in found.items()}))
+    assert lines == [
+        "a > b: +0.103 ± 0.014 (3 of 3 seeds), shows.",
+        "b > a: -0.103 ± 0.014 (0 of 3 seeds), does not show: the reverse does.",
+        "a > c: +0.000 ± 0.248 (1 of 3 seeds), does not show.",
+    ]
