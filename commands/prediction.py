@@ -54,6 +54,9 @@ def predict(run: str, videos: tuple[str, ...], **options: Any) -> None:
     mmf predict runs/mfb-1 clip.mp4
     mmf predict runs/mfb-1 clip.mp4 --timeline clip.vtt --window 2 --hop 1
     mmf predict runs/mfb-1 --with runs/concat-1 --window 5 --kaggle --out segments.csv
+
+    Where RUN has thresholds (mmf evaluate RUN --choose-thresholds), a star marks what reaches its
+    own, as the column `above` does in a file.
     """
     from mmf.fuse.inference.ensemble import Ensemble
     from mmf.fuse.inference.files import write_predictions
@@ -80,7 +83,9 @@ def predict(run: str, videos: tuple[str, ...], **options: Any) -> None:
             return
         for row in (row for part in found for row in part.to_pylist()):
             pairs = zip(row["classes"] or (), row["scores"] or (), strict=True)
-            best = ", ".join(f"{c} {s:.4f}" for c, s in pairs)
+            reached = row.get("above") or [False] * len(row["classes"] or ())
+            each = zip(pairs, reached, strict=True)
+            best = ", ".join(f"{c} {s:.4f}{'*' if above else ''}" for (c, s), above in each)
             click.echo(plain(f"{row['item']}: {best or row['reason']}"))
 
 
@@ -123,10 +128,13 @@ def _write_timelines(
     parts: Iterable["Items"],
     options: Mapping[str, Any],
 ) -> None:
+    from mmf.fuse.inference.prediction import thresholds_of
     from mmf.fuse.inference.timeline import timelines, write_timelines
 
     found = timelines(ensemble, store, parts)
-    thresholds = None if ensemble.task == "single" else _THRESHOLD
+    thresholds: Any = thresholds_of(ensemble)
+    if thresholds is None and ensemble.task == "multi":
+        thresholds = _THRESHOLD
     number = write_timelines(found, options["timeline"], top=options["top"], thresholds=thresholds)
     click.echo(f"{options['timeline']}: {number} videos")
 

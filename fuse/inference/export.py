@@ -75,7 +75,10 @@ def graph_of(
 def _refuse(run: Run) -> None:
     config = run.config
     options: Mapping[str, Any] = config.fusion_options  # of framewise, which has one of its own
-    used = {"head": [config.head], "aggregate": [config.aggregate, options.get("aggregate")]}
+    used: dict[str, list[Any]] = {
+        "head": [config.head],
+        "aggregate": [config.aggregate, options.get("aggregate")],
+    }
     for what, names in CANNOT.items():
         for name in used[what]:
             if name in names:

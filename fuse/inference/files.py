@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from mmf import MmfError
 from mmf.fuse.inference.kaggle import write_kaggle
-from mmf.fuse.inference.prediction import SCHEMA
+from mmf.fuse.inference.prediction import ABOVE
 from mmf.store.exchange.output import finished
 
 
@@ -23,7 +23,8 @@ def write_predictions(
     With `kaggle`, the CSV of the YouTube-8M challenges, of videos or of segments as the items are
     (`fuse.inference.kaggle`). Items without a prediction have a line with the reason; the
     challenges' formats leave them out.
-    The file has its name once it is whole. The number of items.
+    Where the run has thresholds, a column says which classes reach theirs. The file has its name
+    once it is whole. The number of items.
     """
     path, parts = Path(path), [tables] if isinstance(tables, pa.Table) else tables
     if path.suffix == ".csv":
@@ -38,34 +39,44 @@ def write_predictions(
 
 
 def _write_parquet(parts: Iterable[pa.Table], path: Path) -> int:
-    rows = 0
-    with pq.ParquetWriter(path, SCHEMA) as writer:
+    rows, writer = 0, None
+    try:
         for part in parts:
+            writer = writer or pq.ParquetWriter(path, part.schema)
             writer.write_table(part)
             rows += len(part)
+    finally:
+        if writer is not None:
+            writer.close()
     return rows
 
 
 def _write_csv(parts: Iterable[pa.Table], path: Path) -> int:
     rows = 0
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["item", "video_id", "start", "end", "rank", "class", "score", "reason"])
         for part in parts:
+            above = [ABOVE.name] if ABOVE.name in part.column_names else []
+            writer = csv.DictWriter(file, [*_COLUMNS, *above, "reason"])
+            if not file.tell():
+                writer.writeheader()
             writer.writerows(_lines(part))
             rows += len(part)
     return rows
 
 
-def _lines(part: pa.Table) -> Iterator[list[object]]:
+_COLUMNS = ("item", "video_id", "start", "end", "rank", "class", "score")
+
+
+def _lines(part: pa.Table) -> Iterator[dict[str, object]]:
     for row in part.to_pylist():
-        item = [row[name] for name in ("item", "video_id", "start", "end")]
+        item = {name: row[name] for name in _COLUMNS[:4]}
         if row["reason"] is not None:
-            yield [*item, None, None, None, row["reason"]]
+            yield item | {"reason": row["reason"]}
             continue
-        pairs = zip(row["classes"], row["scores"], strict=True)
-        for rank, (name, value) in enumerate(pairs, 1):
-            yield [*item, rank, name, _shortest(value), None]
+        for i, (name, value) in enumerate(zip(row["classes"], row["scores"], strict=True)):
+            line = {"rank": i + 1, "class": name, "score": _shortest(value)}
+            above = {ABOVE.name: int(row[ABOVE.name][i])} if ABOVE.name in row else {}
+            yield item | line | above
 
 
 def _shortest(value: float) -> str:

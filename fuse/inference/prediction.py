@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmf import MmfError
+from mmf.fuse.evaluation.thresholds import FILE, thresholds
 from mmf.fuse.inference.ensemble import Ensemble
 from mmf.fuse.inference.scoring import Scored
 from mmf.fuse.run import Run
@@ -26,6 +28,7 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),  # why there is no prediction; null where there is one
     ]
 )
+ABOVE = pa.field("above", pa.list_(pa.bool_()))  # where the run has thresholds: is it reached?
 _ROWS = 4096  # of a part
 
 
@@ -50,21 +53,37 @@ def predict(
 def predictions(
     ensemble: Ensemble, store: FeatureStore, items: Iterable[Items], *, top: int | None = 20
 ) -> Iterator[pa.Table]:
-    """The same of several runs and of items that come in parts, some thousand rows at a time."""
+    """The same of several runs and of items that come in parts, some thousand rows at a time.
+
+    With thresholds (`thresholds_of`) there is a column more, `ABOVE`, beside classes and scores.
+    """
     if top is not None and top < 1:
         raise MmfError(f"top = {top}: expected at least 1 class.")
-    classes = pa.array(ensemble.classes, pa.string())
-    reason = f"no rows of {', '.join(ensemble.specs)}"
-    ready, rows = [SCHEMA.empty_table()], 0
+    reason, least = f"no rows of {', '.join(ensemble.specs)}", thresholds_of(ensemble)
+    schema = SCHEMA if least is None else SCHEMA.append(ABOVE)
+    ready, rows = [schema.empty_table()], 0
     for part in items:
         for scored in ensemble.score(store, part):
-            ready.append(_table(scored, scored.scores(ensemble.loss), classes, top, reason))
+            columns = _of_items(scored, reason) | _best(scored, ensemble, top, least)
+            ready.append(pa.table(columns, schema=schema))
             rows += len(scored.items)
             if rows >= _ROWS:
                 yield pa.concat_tables(ready).combine_chunks()
                 ready, rows = [], 0
     if ready:
         yield pa.concat_tables(ready).combine_chunks()
+
+
+def thresholds_of(ensemble: Ensemble) -> np.ndarray | None:
+    """Float32 (C,): where each class is said, by the thresholds kept in the run; inf: nowhere.
+
+    None where none were chosen, and for several runs, whose mean is of another scale.
+    """
+    if len(ensemble.runs) > 1 or not (ensemble.runs[0].path / FILE).exists():
+        return None
+    kept = thresholds(ensemble.runs[0].path)
+    found = [kept[name] for name in ensemble.classes]
+    return np.array([np.inf if t is None else t for t in found], dtype=np.float32)
 
 
 def items_of(store: FeatureStore, run: Run, split: str | None) -> Items:
@@ -90,25 +109,37 @@ def items_of(store: FeatureStore, run: Run, split: str | None) -> Items:
     return items
 
 
-def _table(
-    part: Scored, scores: np.ndarray, classes: pa.Array, top: int | None, reason: str
-) -> pa.Table:
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-    there, none = part.there, pa.array(~part.there)
-    offsets = np.concatenate([[0], np.cumsum(there * best.shape[1])]).astype(np.int32)
-    best, values = best[there], np.take_along_axis(scores, best, 1)[there]
-    columns = Items.of(part.items)
-    whole = columns.column("start").combine_chunks()
-    ids = [item.id for item in part.items] if whole.null_count < len(whole) else columns.video_ids
-    return pa.table(
-        {
-            "item": ids,
-            "video_id": columns.video_ids,
-            "start": columns.column("start"),
-            "end": columns.column("end"),
-            "classes": pa.ListArray.from_arrays(offsets, classes.take(best.ravel()), mask=none),
-            "scores": pa.ListArray.from_arrays(offsets, values.ravel(), mask=none),
-            "reason": pc.if_else(none, reason, None),
-        },
-        schema=SCHEMA,
-    )
+def _of_items(part: Scored, reason: str) -> dict[str, Any]:
+    """The columns that say which items they are, and why there is no prediction."""
+    items = Items.of(part.items)
+    starts = items.column("start")
+    whole = starts.null_count == len(starts)
+    return {
+        "item": items.video_ids if whole else [item.id for item in part.items],
+        "video_id": items.video_ids,
+        "start": starts,
+        "end": items.column("end"),
+        "reason": pc.if_else(pa.array(part.there), None, reason),
+    }
+
+
+def _best(
+    part: Scored, ensemble: Ensemble, top: int | None, least: np.ndarray | None
+) -> dict[str, pa.ListArray]:
+    """The columns of the best classes of each item; null where it has no row."""
+    there, scores = part.there, part.scores(ensemble.loss)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    values = np.take_along_axis(scores, order, 1)
+    offsets = np.concatenate([[0], np.cumsum(there * order.shape[1])]).astype(np.int32)
+
+    def lists(flat: pa.Array) -> pa.ListArray:
+        return pa.ListArray.from_arrays(offsets, flat, mask=pa.array(~there))
+
+    names = pa.array(ensemble.classes, pa.string())
+    columns = {
+        "classes": lists(names.take(pa.array(order[there].ravel()))),
+        "scores": lists(pa.array(values[there].ravel())),
+    }
+    if least is not None:
+        columns["above"] = lists(pa.array((values >= least[order])[there].ravel()))
+    return columns

@@ -4,14 +4,18 @@ import csv
 import itertools
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from mmf import MmfError
 from mmf.fuse import TrainConfig, load, predict, train, write_predictions
+from mmf.fuse.evaluation.thresholds import choose_thresholds
 from mmf.fuse.fusions import FUSIONS
 from mmf.fuse.heads import HEADS
+from mmf.fuse.inference.ensemble import Ensemble
+from mmf.fuse.inference.prediction import predictions, thresholds_of
 from mmf.fuse.inference.scoring import score
 from mmf.fuse.losses import probabilities
 from mmf.fuse.network import Network
@@ -189,3 +193,40 @@ def test_kaggles_format_is_written_as_the_challenge_reads_it(xor_store, tmp_path
         fields = pairs.split(" ")
         assert fields[::2] == row["classes"]
         assert [float(f) for f in fields[1::2]] == pytest.approx(row["scores"], rel=1e-5)
+
+
+def test_with_thresholds_a_column_says_which_classes_reach_theirs(run, xor_store, tmp_path):
+    assert "above" not in predict(run, xor_store.path, "test").column_names
+    chosen = choose_thresholds(run, device="cpu")
+    xor_store.label({"w2": ["same"]}, split={"w2": "test"})
+    table = predict(run, xor_store.path, "test", device="cpu")
+    rows = table.to_pylist()
+    for row in rows[:-1]:
+        pairs = zip(row["classes"], row["scores"], strict=True)
+        wanted = [chosen[c] is not None and s >= np.float32(chosen[c]) for c, s in pairs]
+        assert row["above"] == wanted
+    assert {above for row in rows[:-1] for above in row["above"]} == {True, False}
+    assert rows[-1]["above"] is None
+    write_predictions(table, tmp_path / "a.parquet")
+    assert pq.read_table(tmp_path / "a.parquet").equals(table)
+    write_predictions([table[:5], table[5:]], tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    flat = [int(above) for row in rows[:-1] for above in row["above"]]
+    assert [line["above"] for line in lines] == [*map(str, flat), ""]
+    assert lines[-1]["reason"] == "no rows of a, b"
+
+
+def test_the_mean_of_several_runs_has_no_thresholds(run, xor_store):
+    choose_thresholds(run, device="cpu")
+    assert thresholds_of(Ensemble([run], device="cpu")) is not None
+    assert thresholds_of(Ensemble([run, run], device="cpu")) is None
+
+
+def test_many_items_come_in_parts(run, xor_store, monkeypatch):
+    monkeypatch.setattr("mmf.fuse.inference.prediction._ROWS", 32)
+    ensemble = Ensemble([run], device="cpu")
+    parts = list(predictions(ensemble, xor_store, [xor_store.all_items()]))
+    assert [len(part) for part in parts] == [32, 28]
+    monkeypatch.undo()
+    assert pa.concat_tables(parts).equals(predict(run, xor_store.path, device="cpu"))
