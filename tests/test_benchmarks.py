@@ -36,6 +36,15 @@ def test_flow_is_timed_and_compared_with_float64(capsys):
         assert 0 < float(form.split()[1]) < 0.1  # pixels
 
 
+def test_the_metrics_of_many_items_are_measured(capsys, monkeypatch):
+    words = ["metrics.py", "--items", "300", "--classes", "40", "--batch", "128"]
+    monkeypatch.setattr("sys.argv", words)
+    load("metrics").main()
+    found = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines()[:5])
+    assert 0 < float(found["map@20"]) < 1
+    assert 0 < float(found["map"]) < 1
+
+
 def test_mosi_goes_in_through_add_and_is_split_by_video(shared_data, tmp_path):
     mosi = load("mosi")
     table = mosi.read(shared_data / "features/mosi_bclstm/mosi.npz")

@@ -30,7 +30,8 @@ def evaluate(
     The store is the one it was trained on, unless another is given; its features must have been
     made by the same recipes. A feature that is not there is missing. Items without a row of any
     feature are not measured, and counted as `items_without_features`. The labels are those that it
-    has learned, unless another `label_set` of the store is given; it has a split of its own.
+    has learned, unless another `label_set` of the store is given, whose split is its own if it has
+    one.
 
     `level` says what is measured (`mmf.fuse.evaluation.levels`): each ``item``; each stored
     ``row`` as an item of its own; each item by the mean score of its ``view``\\ s, all or those

@@ -90,12 +90,14 @@ def open_subject(
             f"store {str(place.path)!r} has no label set {label_set!r}; it has "
             f"{', '.join(map(repr, place.label_sets)) or 'none'}. `mmf label` adds one."
         )
-    if own := label_set == opened.config.label_set:
-        split_set = opened.config.split_set or None
+    items = place.items(label_set=label_set)
+    own = label_set == opened.config.label_set
+    if own or items.column("split").null_count == len(items):  # no split of its own
+        split_set = opened.config.split_set or opened.config.label_set
         items = place.items(label_set=label_set, split_set=split_set)
         parts = by_split(items, opened.assigned)
     else:
-        parts = by_split(place.items(label_set=label_set), {})
+        parts = by_split(items, {})
     if split_name(split) not in parts:
         there = ", ".join(sorted(parts)) or "none"
         raise MmfError(f"split {split!r} has no labelled item; splits: {there}.")

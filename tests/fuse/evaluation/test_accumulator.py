@@ -1,6 +1,7 @@
 """Metrics of many batches: those of all at once, whether or not every score is kept."""
 
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,20 @@ def test_what_is_kept_of_each_item_gives_the_metrics_of_all_scores(seed):
     found = collected(FULL, scores, labels, rated, most_scores=0).result()
     wanted = {n: METRICS.load(n)(scores, labels, rated=rated) for n in FULL if n != "map"}
     assert found == pytest.approx(wanted, abs=1e-12)
+
+
+def test_what_is_kept_of_an_item_does_not_grow_with_the_classes():
+    generator = np.random.default_rng(0)
+    scores = generator.random((64, 2000), np.float32)
+    labels = np.eye(2000, dtype=bool)[:64]
+    accumulator = Accumulator(["gap@20", "map@20", "perr", "hit@1"])
+    accumulator.add(scores, labels)
+    tracemalloc.start()
+    for _ in range(50):
+        accumulator.add(scores, labels)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 50 * 64 * 250  # bytes; all scores and labels would be 6 × 2000 an item
 
 
 def test_single_label_metrics_are_those_of_all_scores():

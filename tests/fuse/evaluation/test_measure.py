@@ -81,6 +81,17 @@ def test_classes_that_the_run_has_not_seen_are_refused(run, xor_store):
         evaluate(run, label_set="more")
 
 
+def test_a_label_set_without_a_split_has_the_one_of_the_run(run, xor_store):
+    names, items = xor_store.classes(), xor_store.items()
+    labels = {i.video_id: [names[1 - i.labels[0]]] for i in items}  # the other one
+    xor_store.label(labels, name="wrong")
+    right, wrong = evaluate(run), evaluate(run, label_set="wrong")
+    assert wrong["items"] == right["items"] == 12
+    assert wrong["accuracy"] == pytest.approx(1 - right["accuracy"])
+    xor_store.label({}, split={"v00": "test"}, name="wrong")
+    assert evaluate(run, label_set="wrong")["items"] == 1
+
+
 def test_a_split_without_a_positive_label_is_refused(run, xor_store):
     xor_store.label({"v00": []}, name="none", split={"v00": "test"}, classes=["same"])
     with pytest.raises(MmfError, match="none has a positive label"):
