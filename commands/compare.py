@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -60,6 +61,8 @@ def compare(out: str, against: str, resamples: int, **options: Any) -> None:
     from mmf.fuse.compare.comparison import compare as answer
     from mmf.fuse.compare.curves import draw
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise MmfError("`mmf compare` is one process; torchrun is for `mmf train`.")
     question, more = _question(options)
     folder = Path(out)
     runs = question.seeds * sum(len(row.cells) for row in question.rows)

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from mmf import cli
+from mmf import MmfError, cli
 from mmf.fuse.recipes import RECIPES
 from mmf.store import FeatureSpec, FeatureStore, Track
 
@@ -100,6 +100,12 @@ def test_a_recipe_is_listed_compared_and_trained(folder, capsys):
     config = json.loads((folder / "run" / "config.json").read_text())["config"]
     assert (config["features"], config["head"], config["lr"]) == (["audio"], "moe", 2e-4)
     assert (config["steps"], config["batch_size"]) == (2, 8)
+
+
+def test_torchrun_is_refused(folder, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(MmfError, match="one process; torchrun is for `mmf train`"):
+        mmf("compare")
 
 
 def test_what_every_run_warns_of_is_said_once(folder, caplog):

@@ -104,11 +104,12 @@ class Question:
 def begin(question: Question, out: Path) -> None:
     """Make the folder of a comparison, or find the same question in it.
 
+    A question of which nothing could be trained gives way to another.
     Raises MmfError where the folder holds another comparison, or something else.
     """
     place = out / FILE
-    if not place.exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not (out / "runs").exists():
+        if not place.exists() and out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise MmfError(
                 f"{str(out)!r} is there and holds no comparison. Name another folder with --out."
             )

@@ -105,7 +105,7 @@ def flops_per_item(network: Network, store: FeatureStore, items: Items, run: Run
     specs = {n: s for n, s in run.specs.items() if n in store.features}
     batch = store.batch(items, tuple(specs), label_set=None, max_steps=run.config.max_steps)
     one = inputs(batch, specs, torch.device("cpu"))
-    network = copy.deepcopy(network).cpu().double().eval()
+    network = copy.deepcopy(network).cpu().double().eval().requires_grad_(False)
     features = {name: x.double() for name, x in one.features.items()}
     counter = FlopCounterMode(display=False)
     with sdpa_kernel(SDPBackend.MATH), counter, torch.no_grad():

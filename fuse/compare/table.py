@@ -106,7 +106,9 @@ def notes(answers: Sequence[Answer], against: str, resamples: int) -> list[str]:
     """What stands below the table."""
     done = [answer for answer in answers if answer.runs]
     main, seeds = done[0].runs[0].metric, len(done[0].runs)
-    found = [f"Test split; mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}."]
+    found = [f"Test split; mean ± standard deviation over {seeds} seeds."]
+    if seeds == 1:
+        found = ["Test split; one seed."]
     if any(len(answer.row.cells) > 1 for answer in answers):
         found.append(f"Chosen by the best mean of the validation {main}; test was not looked at.")
     if any(answer.interval for answer in answers):

@@ -85,6 +85,14 @@ def test_validation_chooses_and_only_the_chosen_meets_the_test_split(base, tmp_p
     assert kept == {"mfb,lr=0.03"}
 
 
+def test_a_setting_that_cannot_be_trained_is_not_chosen(base, tmp_path):
+    said = []
+    asked = ask(base, "concat", grid={"train_videos": (37, 20)}, seeds=1)
+    (answer,) = compare(asked, tmp_path / "c", tell=said.append)
+    assert answer.cell.chosen == {"train_videos": 20}
+    assert said[0].startswith("concat,train_videos=37: train_videos = 37: split 'train' has 36")
+
+
 def test_a_row_says_what_evaluate_says_of_its_runs(base, tmp_path):
     (concat, mfb) = compare(ask(base, "concat", "mfb"), tmp_path / "c")
     found = told([concat, mfb])["mfb"]
@@ -190,7 +198,9 @@ def test_the_flops_of_a_recurrent_layer_and_of_attention_are_not_left_out(
     config = replace(base, features=("a",), fusion="single", epochs=1)
     recurrent = replace(config, aggregate=aggregate, aggregate_options={"hidden": 8})
     early = replace(config, fusion="early", fusion_options={"hidden": 8, "layers": 1, "heads": 2})
-    rows = tuple(make_row(n, c, {}) for n, c in (("r", recurrent), ("e", early)))
+    sizes = {"hidden": 8, "layers": 1, "heads": 2}
+    bert = replace(config, fusion="mmf_transformer", fusion_options=sizes)
+    rows = tuple(make_row(n, c, {}) for n, c in (("r", recurrent), ("e", early), ("b", bert)))
     runs = [answer.runs[0].path for answer in compare(Question(rows=rows, seeds=1), tmp_path / "c")]
     items = xor_store.items()[:8]
     found = [flops_per_item(load(run), xor_store, items, Run.open(run)) for run in runs]
@@ -199,6 +209,7 @@ def test_the_flops_of_a_recurrent_layer_and_of_attention_are_not_left_out(
     attention = 2 * 2 * tokens * tokens * 8  # Q K^T and A V of 8 numbers in all
     dense = 2 * tokens * (4 * 8 * 8 + 2 * 8 * 32) + 2 * max(lengths["a"]) * 3 * 8
     assert found[1] == attention + dense + 2 * (2 * 8 * 8 + 8 * 2)
+    assert found[2] > attention + dense
 
 
 def test_the_csv_has_every_number_and_markdown_the_published_figure(base, tmp_path):

@@ -95,7 +95,9 @@ def test_names_of_folders_are_plain_short_and_their_own():
 
 def test_a_folder_with_another_question_or_with_something_else_is_refused(tmp_path):
     asked = Question(rows=rows(fusions=("concat", "mfb")), seeds=2)
-    begin(asked, tmp_path / "c")
+    begin(replace(asked, seeds=9), tmp_path / "c")
+    begin(asked, tmp_path / "c")  # nothing was trained for the question before
+    (tmp_path / "c" / "runs").mkdir()
     begin(asked, tmp_path / "c")
     with pytest.raises(MmfError, match=r"seeds is 2 there, and 3 is asked. Name another folder"):
         begin(replace(asked, seeds=3), tmp_path / "c")
