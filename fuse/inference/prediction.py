@@ -99,7 +99,7 @@ def items_of(store: FeatureStore, run: Run, split: str | None) -> Items:
             there = ", ".join(sorted(found)) or "none"
             raise MmfError(f"split {split!r} has no item; splits: {there}.")
         return found[split_name(split)]
-    videos = store.videos()["video_id"]
+    videos = _videos(store)
     if labelled is not None:
         videos = videos.filter(pc.invert(pc.is_in(videos, pc.unique(labelled.video_ids))))
     parts = [] if labelled is None else [labelled.table]
@@ -107,6 +107,16 @@ def items_of(store: FeatureStore, run: Run, split: str | None) -> Items:
     if not len(items):
         raise MmfError(f"store {str(store.path)!r} has no videos.")
     return items
+
+
+def _videos(store: FeatureStore) -> pa.Array:
+    """The ids of `store.videos()`, without what else that table says of each."""
+    known = [store.catalog.videos()["video_id"]]
+    known += [store.stored(name).outcomes["video_id"] for name in store.features]
+    if "default" in store.label_sets:
+        known.append(store.catalog.labels("default")[0]["video_id"])
+    split = pa.array([*store.catalog.splits("default")], pa.string())
+    return pc.unique(pa.chunked_array([split, *(c for ids in known for c in ids.chunks)])).sort()
 
 
 def _of_items(part: Scored, reason: str) -> dict[str, Any]:

@@ -230,3 +230,11 @@ def test_many_items_come_in_parts(run, xor_store, monkeypatch):
     assert [len(part) for part in parts] == [32, 28]
     monkeypatch.undo()
     assert pa.concat_tables(parts).equals(predict(run, xor_store.path, device="cpu"))
+
+
+def test_without_a_split_every_video_that_the_store_knows_is_an_item(run, xor_store):
+    xor_store.label({"only labelled": ["same"]}, name="default")
+    xor_store.label({"elsewhere": ["same"]}, name="other", split={"only split": "test"})
+    xor_store.label({}, split={"in a split": "test"})
+    found = predict(run, xor_store.path)["video_id"].to_pylist()
+    assert sorted(found) == xor_store.videos()["video_id"].to_pylist()
