@@ -85,11 +85,13 @@ def train(config: str | None, recipe: str | None, resume: bool, **options: Any) 
         config = str(Path(given["out"]) / "config.json")
     base = TrainConfig.read(config) if config else TrainConfig()
     if recipe and not config:
-        from mmf.fuse.recipes.contract import recipe_row
+        from mmf.fuse.recipes.contract import check_runs, recipe_row
 
         named = TrainConfig(store=given.get("store", STORE), features=given.pop("features", ()))
         base = recipe_row(recipe, named, given.get("steps")).config
     asked = TrainConfig.from_json(base.to_json() | given)
+    if recipe and not config:
+        check_runs(asked)
     live = _Live()
     run = run_training(asked, live.row, on_step=live.step, resume=resume)
     if os.environ.get("RANK", "0") == "0":  # the others of torchrun have said nothing either

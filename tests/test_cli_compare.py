@@ -102,6 +102,12 @@ def test_a_recipe_is_listed_compared_and_trained(folder, capsys):
     assert (config["steps"], config["batch_size"]) == (2, 8)
 
 
+def test_a_row_that_takes_runs_of_others_says_so_when_trained_alone(folder):
+    with pytest.raises(MmfError, match="trained runs of the rows rgb, flow: `mmf compare"):
+        mmf("train --recipe early_late:late --features rgb,audio --out late")
+    assert not (folder / "late").exists()
+
+
 def test_torchrun_is_refused(folder, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(MmfError, match="one process; torchrun is for `mmf train`"):

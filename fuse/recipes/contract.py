@@ -55,6 +55,17 @@ def recipe_row(name: str, base: TrainConfig, steps: int | None = None) -> Recipe
     return found.rows[row or found.main]
 
 
+def check_runs(config: TrainConfig) -> None:
+    """Raise MmfError where a row takes the runs of other rows, which only a comparison has."""
+    named = [name for name in config.fusion_options.get("runs", ()) if name.startswith("{")]
+    if named:
+        raise MmfError(
+            f"the row takes trained runs of the rows {', '.join(n[1:-1] for n in named)}: `mmf "
+            "compare --recipe` trains them all, or name yours, a run of --fusion single for each "
+            'feature, with --fusion-option \'runs=["runs/single-1", "runs/single-2"]\'.'
+        )
+
+
 def kept(base: TrainConfig) -> TrainConfig:
     """A config of defaults, but for what a recipe takes over."""
     return TrainConfig(**{name: getattr(base, name) for name in KEPT})
