@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from mmf.fuse.aggregators import AGGREGATORS
 from mmf.fuse.fusions.mfb import MFB, MFBOptions
-from mmf.fuse.layers.matmul import fast_matmul
+from mmf.matmul import fast_matmul
 
 DEFAULT = [
     *("mfb", "netvlad", "netvlad:256", "dbof"),

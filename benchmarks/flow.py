@@ -28,7 +28,7 @@ import torch
 
 from mmf.extract.flow import FlowSetup, open_flow
 from mmf.extract.flow.gmflow_network import PUBLISHED, GMFlowNetwork, Published
-from mmf.extract.matmul import fast_matmul, onednn_is_exact
+from mmf.matmul import fast_matmul, onednn_is_exact
 
 PLAIN = Path(__file__).parents[1] / "tests" / "extract" / "plain_gmflow.py"
 GOALS = {

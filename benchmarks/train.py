@@ -24,7 +24,6 @@ import numpy as np
 import torch
 
 from mmf.fuse import TrainConfig
-from mmf.fuse.layers.matmul import fast_matmul
 from mmf.fuse.training.distributed import World, joined
 from mmf.fuse.training.loop import batches_of
 from mmf.fuse.training.memory import memory_kept
@@ -32,6 +31,7 @@ from mmf.fuse.training.meter import Meter
 from mmf.fuse.training.resume import State
 from mmf.fuse.training.start import begun, prepared, training_loader
 from mmf.fuse.training.step import Learning, learn
+from mmf.matmul import fast_matmul
 from mmf.store import FeatureSpec, FeatureStore, Track
 
 MODELS = {

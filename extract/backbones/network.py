@@ -20,7 +20,7 @@ from mmf import MmfError
 from mmf.extract.backbones.checkpoint import Loaded
 from mmf.extract.backbones.contract import Backbone, Setup
 from mmf.extract.backbones.fusing import fused, onednn_convolves
-from mmf.extract.matmul import fast_matmul
+from mmf.matmul import fast_matmul
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

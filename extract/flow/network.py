@@ -16,7 +16,7 @@ from mmf.extract.backbones.checkpoint import Source, load
 from mmf.extract.flow.contract import Flow, FlowSetup
 from mmf.extract.flow.fitting import Fit, exact_convolutions
 from mmf.extract.flow.side_by_side import side_by_side
-from mmf.extract.matmul import fast_matmul, onednn_is_exact
+from mmf.matmul import fast_matmul, onednn_is_exact
 
 
 class NetworkFlow(Flow):

@@ -18,7 +18,6 @@ from typing import Any
 from mmf import MmfError
 from mmf.fuse.config import TrainConfig
 from mmf.fuse.evaluation.measure import measure
-from mmf.fuse.layers.matmul import fast_matmul
 from mmf.fuse.run import Run
 from mmf.fuse.training import checkpoint
 from mmf.fuse.training.distributed import World, joined
@@ -30,6 +29,7 @@ from mmf.fuse.training.resume import Saver, State
 from mmf.fuse.training.schedule import Course
 from mmf.fuse.training.start import begun, held_out, prepared, resumed, training_loader
 from mmf.fuse.training.step import Learned, Learning, learn
+from mmf.matmul import fast_matmul
 from mmf.store import Batch, FeatureStore
 from mmf.store.loader import Loader
 

@@ -14,7 +14,7 @@ from mmf.extract.flow.encoding import REST, WAYS, encode
 from mmf.extract.flow.fitting import Fit
 from mmf.extract.flow.gmflow_network import PUBLISHED, GMFlowNetwork
 from mmf.extract.flow.matching import nearby_scores
-from mmf.extract.matmul import fast_matmul, onednn_is_exact
+from mmf.matmul import fast_matmul, onednn_is_exact
 from mmf.store.weights import WeightsMissing
 
 NAMES = [
@@ -286,6 +286,6 @@ def test_fast_products_are_exact_or_off_and_the_setting_ends(monkeypatch):
         a, b = torch.randn(64, 256), torch.randn(256, 64)
         assert (a @ b - (a.double() @ b.double())).abs().max() < 1e-4
     assert backend.fp32_precision == before
-    monkeypatch.setattr("mmf.extract.matmul.onednn_is_exact", lambda: False)
+    monkeypatch.setattr("mmf.matmul.onednn_is_exact", lambda: False)
     with fast_matmul():
         assert backend.fp32_precision == before

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmf.fuse.layers import matmul
+from mmf import matmul
 
 
 def test_the_setting_ends_with_the_block_even_by_an_error(monkeypatch):
@@ -23,7 +23,7 @@ def test_the_setting_ends_with_the_block_even_by_an_error(monkeypatch):
 
 def test_where_onednn_would_round_nothing_is_changed(monkeypatch):
     errors = {"none": 1e-6, "bf16": 1e-2}
-    monkeypatch.setattr(matmul, "_errors", lambda precision, a, b: errors[precision])
+    monkeypatch.setattr(matmul, "_error", lambda precision, a, b: errors[precision])
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     assert not matmul.onednn_is_exact.__wrapped__()
     monkeypatch.setattr(matmul, "onednn_is_exact", lambda: False)

@@ -1,9 +1,10 @@
-"""Float32 products by oneDNN instead of MKL, where that is faster and as exact.
+"""Float32 products by oneDNN instead of MKL, where that is faster and as exact; for both stages.
 
 MKL runs its AVX2 kernels on AMD, oneDNN its AVX-512 ones: 2.4 times as fast. torch hands float32
 products to oneDNN where it is allowed to compute them in bfloat16; on a CPU without matrix tiles
 oneDNN then still computes in float32. That is no promise, so it is tried before it is used: against
-float64, on the shapes that networks have. A CPU that would really round to bfloat16 fails by far.
+float64, on the shapes that networks have, forward and backward. A CPU that would really round to
+bfloat16 fails by far.
 """
 
 import threading
@@ -50,28 +51,27 @@ def fast_matmul() -> Iterator[None]:
 @cache
 def onednn_is_exact() -> bool:
     """Whether oneDNN's float32 products have no larger errors here than MKL's; tried once."""
-    if not _mkldnn.is_available():
-        return False
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return False  # both libraries have the same kernels
-    backend = _mkldnn.matmul
+    if not _mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False  # without AVX-512 both libraries have the same kernels
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(), _lock:
-        before = backend.fp32_precision
-        try:
-            return all(_is_exact(shape, generator) for shape in _SHAPES)
-        finally:
-            backend.fp32_precision = before
+        return all(_is_exact(shape, generator) for shape in _SHAPES)
 
 
 def _is_exact(shape: tuple[int, int, int, int], generator: torch.Generator) -> bool:
+    """For a product (B, n, k) (B, k, m), and as a linear layer has them backward: transposed."""
     batch, rows, inner, columns = shape
     a = torch.randn(batch, rows, inner, generator=generator)
     b = torch.randn(batch, inner, columns, generator=generator)
-    exact = a.double() @ b.double()
-    errors = []
-    for precision in ("none", "bf16"):
-        _mkldnn.matmul.fp32_precision = precision
-        errors.append((a @ b - exact).abs().max().item())
-    plain, fast = errors
-    return fast <= _SLACK * plain
+    g = torch.randn(batch, rows, columns, generator=generator)
+    pairs = ((a, b), (g, b.mT), (a.mT, g))
+    return all(_error("bf16", *pair) <= _SLACK * _error("none", *pair) for pair in pairs)
+
+
+def _error(precision: str, a: torch.Tensor, b: torch.Tensor) -> float:
+    backend = _mkldnn.matmul
+    before, backend.fp32_precision = backend.fp32_precision, precision
+    try:
+        return (a @ b - a.double() @ b.double()).abs().max().item()
+    finally:
+        backend.fp32_precision = before
