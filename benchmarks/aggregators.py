@@ -6,7 +6,7 @@ YouTube-8M's sizes: 1024 numbers a step (MFB: 1024 and 128), items of 120 to 300
 are 120 to 500 s long and cut at 300), or of 300 each with --full. Plain is what one writes down
 from the equations: padded steps computed and masked, every map of attention made, products by
 torch's default. Ours is measured with that, too, and then as it trains, by `fast_matmul`.
-Milliseconds of one thread, medians of turns in one run. The errors are those of output and
+CPU milliseconds of one thread, medians of turns in one run. The errors are those of output and
 gradients against the transcription in float64, the largest over the largest number there, for four
 items of 256 numbers a step (a ReLU whose input is 0 but for rounding may fall to either side).
 """
@@ -65,10 +65,10 @@ def line(name: str, batch: int, full: bool, repeat: int, **sizes: int) -> str:
     for turn in range(repeat + 1):
         for way, (run, products) in ways.items():
             with products():
-                start = time.perf_counter()
+                start = time.process_time()
                 run()
                 if turn:  # the first one warms
-                    times[way].append(1000 * (time.perf_counter() - start))
+                    times[way].append(1000 * (time.process_time() - start))
     medians = {way: statistics.median(each) for way, each in times.items()}
     ratios = " ".join(f"{medians['plain'] / medians[way]:.2f}" for way in ("same", "ours"))
     numbers = " | ".join(f"{medians[way]:.0f}" for way in ways)

@@ -4,8 +4,9 @@
 
 YouTube-8M's shape: batches of 128 items of 300 rows of 1024 + 128 numbers in uint8, 3862 classes.
 ``reading``: steps that read the store ÷ the same steps on a batch that is in memory, in turns, one
-thread for torch. ``memory``: what an epoch of the loader alone adds to a process, in stores of two
-sizes. ``processes``: two of one thread each, 128 items for each of them, ÷ one.
+thread for torch; in CPU time, that of reading ahead included, too. ``memory``: what an epoch of the
+loader alone adds to a process, in stores of two sizes. ``processes``: two of one thread each, 128
+items for each of them, ÷ one.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -89,22 +91,27 @@ class Trial:
 
 
 def reading(root: Path, model: str, seconds: float) -> str:
-    """A line: a step on a batch in memory, one that reads, their ratio."""
+    """A line: a step on a batch in memory, one that reads, their ratio, and that in CPU time."""
     trial = Trial(root, model, World())
     with fast_matmul(), memory_kept(), closing(trial.batches) as coming:
         kept = list(next(coming))
         warm = [trial.step(batches) for batches in islice(coming, 2)]
         steps = max(1, round(seconds / 6 / warm[-1]))
-        pairs = []
+        memory, stored = [], []
         for _ in range(3):
-            memory = sum(trial.step(kept) for _ in range(steps))
-            begin = time.perf_counter()
-            for batches in islice(coming, steps):
-                trial.step(batches)
-            pairs.append((memory / steps, (time.perf_counter() - begin) / steps))
-    memory, stored = np.median(pairs, axis=0)
-    ratio = np.median([b / a for a, b in pairs])
-    return f"| {model} | {memory * 1e3:.0f} | {stored * 1e3:.0f} | {ratio:.3f} |"
+            memory.append(spent(lambda: [trial.step(kept) for _ in range(steps)]))
+            stored.append(spent(lambda: [trial.step(one) for one in islice(coming, steps)]))
+    pairs = np.median(memory, axis=0) / steps, np.median(stored, axis=0) / steps
+    ratios = np.median(np.divide(stored, memory), axis=0)
+    wall = " | ".join(f"{1000 * pair[0]:.0f}" for pair in pairs)
+    return f"| {model} | {wall} | {ratios[0]:.3f} | {ratios[1]:.3f} |"
+
+
+def spent(run: Callable[[], object]) -> tuple[float, float]:
+    """Seconds, and seconds of CPU time of this process."""
+    begin, cpu = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - begin, time.process_time() - cpu
 
 
 def rate(root: Path, model: str, seconds: float) -> None:
@@ -189,8 +196,8 @@ def main() -> None:
         root = Path(folder) / "store"
         make_store(root, asked.videos)
         if "reading" in asked.what:
-            print("| model | step in memory ms | step from the store ms | ratio |")
-            print("|---|--:|--:|--:|")
+            print("| model | step in memory ms | step from the store ms | ratio | in CPU time |")
+            print("|---|--:|--:|--:|--:|")
             for model in asked.models:
                 print(reading(root, model, asked.seconds), flush=True)
         if "memory" in asked.what:

@@ -59,10 +59,12 @@ class Run:
         )
 
     def write(self, plan: Plan, parameters: Mapping[str, int]) -> None:
-        """Make the folder and its config.json."""
-        self.path.mkdir(parents=True)
+        """Make the folder with its config.json: both, or neither."""
+        part = self.path.with_name(f".{self.path.name}.begun")
+        part.mkdir(parents=True, exist_ok=True)
         values = self._to_json(plan) | {"parameters": parameters}
-        checkpoint.write_json(self.path / "config.json", values)
+        checkpoint.write_json(part / "config.json", values)
+        part.rename(self.path)
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
