@@ -38,8 +38,8 @@ from mmf.extract import FeatureRequest, JobOptions, JobStarted, VideoEnded, extr
 from mmf.extract.decoder.events import Sample
 from mmf.extract.decoder.parent import Decoder
 from mmf.extract.lanes import one_thread
-from mmf.extract.memory import memory_kept
 from mmf.extract.recipe import build
+from mmf.memory import memory_kept
 
 RATE = 25  # frames/s of the clips
 HEADER = f"""\

@@ -28,12 +28,12 @@ import torch
 from mmf.fuse import TrainConfig
 from mmf.fuse.training.distributed import World, joined
 from mmf.fuse.training.loop import batches_of
-from mmf.fuse.training.memory import memory_kept
 from mmf.fuse.training.meter import Meter
 from mmf.fuse.training.resume import State
 from mmf.fuse.training.start import begun, prepared, training_loader
 from mmf.fuse.training.step import Learning, learn
 from mmf.matmul import fast_matmul
+from mmf.memory import memory_kept
 from mmf.store import FeatureSpec, FeatureStore, Track
 
 MODELS = {

@@ -25,13 +25,13 @@ from mmf import MmfError
 from mmf.extract.decoder.parent import Decoder
 from mmf.extract.manifest import Input
 from mmf.extract.media.urls import is_far
-from mmf.extract.memory import memory_kept
 from mmf.extract.pipeline import AHEAD, Feature, Lane, Task, VideoEnded
 from mmf.extract.recipe import build, spec
 from mmf.extract.request import FeatureRequest
 from mmf.extract.signals import Signal
 from mmf.extract.spent import Spent
 from mmf.extract.stopping import Stop, Stopped
+from mmf.memory import memory_kept
 from mmf.store import FeatureStore
 
 OnEnded = Callable[[VideoEnded | Spent], None]

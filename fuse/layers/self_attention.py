@@ -60,6 +60,7 @@ class SelfAttention(nn.Module):
     def __init__(self, size: int, options: SelfAttentionOptions):
         super().__init__()
         self.options, self.variant, self.heads = options, options.variant, options.heads
+        self.width = size
         inner = self.heads * -(-size // self.heads)  # D, or a little more if they do not divide it
         self.queries_keys_values = nn.Linear(size, 3 * inner, bias=False)
         if self.variant == "gate_op":  # W^o and W_g of a level in one product

@@ -115,6 +115,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: BertConfig):
         super().__init__()
+        self.width = config.hidden_size
         self.self = QueryKeyValue(config)
         self.output = AddAndNorm(config.hidden_size, config)
 

@@ -21,15 +21,14 @@ from mmf.fuse.evaluation.measure import measure
 from mmf.fuse.run import Run
 from mmf.fuse.training import checkpoint
 from mmf.fuse.training.distributed import World, joined
-from mmf.fuse.training.memory import memory_kept
 from mmf.fuse.training.meter import Meter
 from mmf.fuse.training.plan import some
 from mmf.fuse.training.progress import Progress, shown
 from mmf.fuse.training.resume import Saver, State
 from mmf.fuse.training.schedule import Course
 from mmf.fuse.training.start import begun, held_out, prepared, resumed, training_loader
-from mmf.fuse.training.step import Learned, Learning, learn
-from mmf.matmul import fast_matmul
+from mmf.fuse.training.step import Learned, Learning, learn, products
+from mmf.memory import memory_kept
 from mmf.store import Batch, FeatureStore
 from mmf.store.loader import Loader
 
@@ -61,7 +60,7 @@ def train(
     it was begun with. Under torchrun every process takes its part of each batch.
     Raises MmfError where there is nothing to learn from, NonFinite, or Interrupted on SIGTERM.
     """
-    with joined() as world, _sigterm() as stop, fast_matmul(), memory_kept():
+    with joined() as world, _sigterm() as stop, memory_kept():
         store = FeatureStore(config.store)
         run, plan = (resumed if resume else begun)(config, store, world)
         what = prepared(run, plan, store, world)
@@ -73,7 +72,8 @@ def train(
         measured, names = held_out(plan, config), [MAIN_METRIC[run.task]]
         evaluate = partial(measure, what.average.network, store, measured, run, names=names)
         batches = batches_of(loader, state, what, meter := Meter())
-        with closing(batches), shown(run, state, progress, on_step, world) as show:
+        said = shown(run, state, progress, on_step, world)
+        with closing(batches), said as show, products(what.network):
             while True:
                 if _is_due(state, what):
                     rates = meter.read()

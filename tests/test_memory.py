@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import resource, torch
-from mmf.extract.memory import memory_kept
+from mmf.memory import memory_kept
 
 SIZE, PAGE = 48 << 20, resource.getpagesize()  # more than glibc keeps by itself
 
