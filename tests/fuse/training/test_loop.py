@@ -414,7 +414,18 @@ def test_a_crash_between_checkpoints_loses_nothing(config, tmp_path, monkeypatch
     assert contents(train(config, resume=True)) == contents(wanted)
 
 
-def test_sigkill_and_resume_give_the_weights_of_a_whole_run(config, tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ema": 0.9, "head": "moe"},
+        {"fusion": "concat", "aggregate": "netvlad", "optimiser": "sgd"},  # with batch norm
+        {"fusion": "gmsa", "sample": "frames", "parts": 2},
+    ],
+    ids=lambda options: options.get("aggregate") or options.get("fusion", "mfb"),
+)
+def test_sigkill_and_resume_give_the_weights_of_a_whole_run(config, tmp_path, options, small):
+    options = {"fusion_options": small(FUSIONS, options.get("fusion", "mfb"))} | options
+    config = replace(config, **options)
     wanted = train(replace(config, out=tmp_path / "whole"))
     code = (
         "import os, sys\n"
