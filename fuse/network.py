@@ -66,9 +66,7 @@ class Network(nn.Module):
         kind, options = _chosen(FUSIONS, config.fusion, config.fusion_options)
         head, head_options = _chosen(HEADS, config.head, config.head_options)
         self.aggregate, self.head = nn.ModuleList(), nn.ModuleList()
-        self.runs: tuple[
-            str, ...
-        ] = ()  # whose networks give the logits; see `fuse.training.pretrained`
+        self.runs: tuple[str, ...] = ()  # that give the logits: `fuse.training.pretrained`
         if not issubclass(kind, StepFusion):
             aggregator, its = _chosen(AGGREGATORS, config.aggregate, config.aggregate_options)
             self.aggregate.extend(aggregator(size, its) for size in sizes)
