@@ -17,6 +17,7 @@ from mmf import MmfError, unknown
 from mmf.store import denied, head
 from mmf.store.files import Files, current, digest
 from mmf.store.items import LABELS, ItemKey
+from mmf.store.places import at_places, places
 from mmf.store.records import table_bytes
 
 KINDS = ("labels", "splits", "videos")
@@ -43,6 +44,11 @@ class Catalog:
         """Names of the splits."""
         return self._names("splits")
 
+    def classes(self, name: str) -> tuple[str, ...]:
+        """The classes of a label set, in the order of their numbers."""
+        value = self._value("labels", name)
+        return () if value is None else tuple(value["about"].get("classes", ()))
+
     def labels(self, name: str) -> tuple[pa.Table, tuple[str, ...]]:
         """A label set: its table and its classes."""
         table, about = self._read("labels", name)
@@ -60,7 +66,7 @@ class Catalog:
         if name not in self.split_sets:
             return pa.chunked_array([pa.nulls(len(video_ids), pa.string())])
         table, _ = self._read("splits", name)
-        return pc.take(table["split"], pc.index_in(video_ids, table["video_id"]))
+        return at_places(table["split"], places(video_ids, table["video_id"]))
 
     def videos(self) -> pa.Table:
         """The manifests' columns, a row per video; all but video_id are strings."""
@@ -194,14 +200,12 @@ class Catalog:
         return tuple(sorted(p.name for p in folder.iterdir())) if folder.is_dir() else ()
 
     def _read(self, kind: str, name: str) -> tuple[pa.Table, dict[str, Any]]:
-        folder = self._files.root / "catalog" / kind / name
-        if name not in self._names(kind):
-            what = {"labels": "label set", "splits": "split", "videos": "table"}[kind]
-            raise unknown(what, name, self._names(kind))
-        _, value = self._current(kind, name)
+        value = self._value(kind, name)
         if value is None:
             return EMPTY[kind].empty_table(), {}
-        table = pq.read_table(folder / value["file"], page_checksum_verification=True)
+        path = self._files.root / "catalog" / kind / name / value["file"]
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read()
         if kind == "labels" and "rated" not in table.column_names:
             table = table.append_column("rated", pa.nulls(len(table), pa.list_(pa.int32())))
         deleted = denied.read(self._files)
@@ -209,8 +213,16 @@ class Catalog:
             table = deleted.without(table)
         return table, value["about"]
 
+    def _value(self, kind: str, name: str) -> dict[str, Any] | None:
+        """What is said of a table: its file, and about it; None where it was never written."""
+        if name not in self._names(kind):
+            what = {"labels": "label set", "splits": "split", "videos": "table"}[kind]
+            raise unknown(what, name, self._names(kind))
+        value: dict[str, Any] | None = self._current(kind, name)[1]
+        return value
+
     def _known(self, name: str) -> tuple[str, ...]:
-        return self.labels(name)[1] if name in self.label_sets else ()
+        return self.classes(name) if name in self.label_sets else ()
 
     def _replace(self, kind: str, name: str, merge: Merge) -> None:
         """Merge into what stands and publish the result; again where another writer was first."""

@@ -21,6 +21,7 @@ from mmf.store.files import Files, open_files
 from mmf.store.items import Item, ItemKey, Items
 from mmf.store.loader import Loader
 from mmf.store.log import Log
+from mmf.store.places import distinct, places
 from mmf.store.spec import FeatureSpec
 from mmf.store.stored_feature import StoredFeature
 from mmf.store.track import Track
@@ -195,7 +196,7 @@ class FeatureStore:
 
     def classes(self, name: str = "default") -> tuple[str, ...]:
         """The classes of a label set, in the order of their numbers."""
-        return self.catalog.labels(name)[1]
+        return self.catalog.classes(name)
 
     def state(self, feature: str) -> dict[str, str]:
         """done, skipped or failed, by video."""
@@ -236,16 +237,15 @@ class FeatureStore:
 
     def all_items(self, features: Sequence[str] = ()) -> Items:
         """Every video that has rows of any of the features, labelled or not, as a whole item."""
-        lists: list[pa.ChunkedArray] = []
-        for feature in features or self.features:
-            table = self.stored(feature).outcomes
-            ids = table.filter(pc.greater(table["rows"], 0))["video_id"]
-            if not any(ids.equals(other) for other in lists):
-                lists.append(ids)
-        if len(lists) == 1:  # in order already
-            return Items.of_videos(lists[0])
-        chunks = [pa.array([], pa.string()), *(c for ids in lists for c in ids.chunks)]
-        return Items.of_videos(pc.unique(pa.chunked_array(chunks)).sort())
+        return Items.of_videos(self.with_rows(features))
+
+    def with_rows(self, features: Sequence[str] = ()) -> pa.ChunkedArray:
+        """The videos that have rows of any of the features (none: of all), in order."""
+        columns = [self.stored(name).with_rows() for name in features or self.features]
+        most = max(columns, key=len, default=pa.chunked_array([], pa.string()))
+        others = [ids.filter(pa.array(places(ids, most) < 0)) for ids in columns]
+        chunks = [chunk for ids in (most, *others) for chunk in ids.chunks]
+        return distinct(pa.chunked_array(chunks, pa.string())) if any(map(len, others)) else most
 
     def _having(
         self, ids: pa.ChunkedArray, features: Sequence[str], require: Literal["all", "any"]

@@ -13,6 +13,7 @@ from mmf.store import layout
 from mmf.store.files import Files
 from mmf.store.items import Items
 from mmf.store.log import Log
+from mmf.store.places import places
 from mmf.store.rows import Rows
 from mmf.store.spec import FeatureSpec
 from mmf.store.track import Track
@@ -55,13 +56,7 @@ class StoredFeature:
 
     def positions(self, video_ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
         """Where videos stand in `outcomes`, int64; -1 where they do not."""
-        ids = self.outcomes["video_id"]
-        if not len(ids):
-            return np.full(len(video_ids), -1, dtype=np.int64)
-        found = pc.search_sorted(ids, video_ids).to_numpy(zero_copy_only=False).astype(np.int64)
-        np.minimum(found, len(ids) - 1, out=found)
-        same = pc.equal(pc.take(ids, found), video_ids).to_numpy(zero_copy_only=False)
-        return np.where(same, found, -1)
+        return places(video_ids, self.outcomes["video_id"])
 
     def have_rows(self, video_ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
         """Whether each of these videos has rows, bool."""
@@ -69,6 +64,11 @@ class StoredFeature:
         some = at >= 0
         some[some] = self.rows[at[some]] > 0
         return some
+
+    def with_rows(self) -> pa.ChunkedArray:
+        """The videos that have rows, in order."""
+        ids, some = self.outcomes["video_id"], self.rows > 0
+        return ids if some.all() else ids.filter(pa.array(some))
 
     def position(self, video_id: str) -> int | None:
         """Where the video stands in `outcomes`."""

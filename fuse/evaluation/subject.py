@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 from jaxtyping import Float, Int
 
@@ -22,6 +21,7 @@ from mmf.fuse.splits import by_split, some_videos, split_name
 from mmf.fuse.training.plan import videos_digest
 from mmf.store import FeatureSpec, FeatureStore, Item
 from mmf.store.items import Items
+from mmf.store.places import places
 
 logger = logging.getLogger(__name__)
 
@@ -171,8 +171,8 @@ def _warn_if_seen(run: Run, store: FeatureStore, parts: Mapping[str, Items], spl
     features = tuple(name for name in run.specs if name in store.features)
     if split_name(split) == "train" or "train" not in parts:
         return
-    training, there = parts["train"], store.all_items(features).video_ids
-    having = pc.is_in(training.video_ids, pc.unique(there))
+    training = parts["train"]
+    having = places(training.video_ids, store.with_rows(features)) >= 0
     training = training.take(np.flatnonzero(having))
     if run.config.train_videos is not None:
         training = some_videos(training, run.config.train_videos, run.config.seed)

@@ -20,6 +20,7 @@ from mmf.fuse.splits import assign_open, by_split, some_videos
 from mmf.fuse.text.tokens import check_tokens
 from mmf.store import FeatureSpec, FeatureStore
 from mmf.store.items import Items
+from mmf.store.places import distinct, places
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Plan:
 def videos_digest(video_ids: pa.ChunkedArray) -> str:
     """A hash of a set of videos."""
     found = hashlib.sha256()
-    _hash_strings(found, pa.chunked_array([pc.unique(video_ids).sort()]))
+    _hash_strings(found, distinct(video_ids))
     return found.hexdigest()
 
 
@@ -134,7 +135,7 @@ def _usable(store: FeatureStore, config: TrainConfig, features: tuple[str, ...])
     labelled = store.items(label_set=config.label_set, split_set=config.split_set or None)
     having = {name: store.stored(name).have_rows(labelled.video_ids) for name in features}
     usable = np.any([*having.values()], axis=0)
-    stored = store.all_items(features).video_ids
+    stored = store.with_rows(features)
     names = ", ".join(features)
     if not usable.any():
         raise MmfError(
@@ -148,7 +149,7 @@ def _usable(store: FeatureStore, config: TrainConfig, features: tuple[str, ...])
             "%d of %d labelled items have no rows of %s and are left out: %s",
             *(len(lost), len(labelled), names, some(i.id for i in lost)),
         )
-    unlabelled = stored.filter(pc.invert(pc.is_in(stored, pc.unique(labelled.video_ids))))
+    unlabelled = stored.filter(pa.array(places(stored, labelled.video_ids) < 0))
     if len(unlabelled):
         logger.warning(
             "%d videos have rows and no labels, and are not used: %s",

@@ -181,3 +181,10 @@ def test_class_numbers_follow_the_names_when_label_tables_are_merged(store):
         "cats/b.mp4": ((0,), ()),
         "dogs/a.mp4": ((2,), (0,)),
     }
+
+
+def test_the_classes_are_known_without_the_table_of_labels(store):
+    store.label({"v1": ["dog"], "v2": ["cat"]})
+    (table,) = store.path.glob("catalog/labels/default/*.parquet")
+    table.unlink()
+    assert store.classes() == ("cat", "dog")

@@ -356,3 +356,14 @@ def test_labelled_items_can_be_read_without_their_labels(store):
     store.add(TEXT, [track("v1", 2)])
     store.label({"v1": ["a"]})
     assert store.batch(store.items(), ["text"], label_set=None).labels.shape == (1, 0)
+
+
+def test_videos_with_rows_are_those_of_any_of_the_features_each_once_and_in_order(store):
+    of = {"a": ["v3", "v1", "v2"], "b": ["v2", "v0", "v4"], "c": ["v1"]}
+    for name, videos in of.items():
+        spec = FeatureSpec(name=name, modality="text", shape=(3,))
+        store.add(spec, [track(v, 2, spec) for v in videos] + [track("empty", 0, spec)])
+    for names in (["a"], ["a", "b"], ["c", "a"], ["a", "b", "c"], []):
+        wanted = sorted({v for name in names or of for v in of[name]})
+        assert store.with_rows(names).to_pylist() == wanted
+        assert [item.video_id for item in store.all_items(names)] == wanted
