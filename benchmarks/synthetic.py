@@ -84,7 +84,7 @@ EXPERIMENTS = {
         base={"fusion": "gmsa", "steps": 600},
         rows={
             v: {"fusion_options": {**_GMSA, "variant": v}}
-            for v in ("baseline", "share_att", "gate_op")
+            for v in ("baseline", "share_att", "gate_att", "gate_op")
         },
         claims=[("gate_op", "share_att"), ("share_att", "baseline")],
         rates=(1e-3, 3e-3),
