@@ -3,17 +3,21 @@
 import json
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from mmf import MmfError
 from mmf.fuse import TrainConfig, train
+from mmf.fuse.data import inputs
 from mmf.fuse.training import checkpoint
 from mmf.fuse.training.distributed import World, joined
-from mmf.fuse.training.start import begun
+from mmf.fuse.training.start import begun, prepared, training_loader
+from mmf.store import FeatureSpec, Track
 
 TWICE = """
 import os, signal, sys
@@ -32,6 +36,32 @@ try:
 except Interrupted as error:
     sys.exit(0 if "after step 8" in str(error) else f"stopped elsewhere: {error}")
 sys.exit("it was not stopped")
+"""
+
+STEPS = """
+import sys, threading
+import torch
+from mmf.fuse import TrainConfig
+from mmf.fuse.training.distributed import joined
+from mmf.fuse.training.loop import batches_of
+from mmf.fuse.training.meter import Meter
+from mmf.fuse.training.resume import State
+from mmf.fuse.training.start import begun, prepared, training_loader
+from mmf.fuse.training.step import learn
+from mmf.store import FeatureStore
+
+for path in sys.argv[1:]:
+    config = TrainConfig.read(path)
+    with joined() as world:
+        store, state = FeatureStore(config.store), State()
+        run, plan = begun(config, store, world)
+        what = prepared(run, plan, store, world)
+        loader = training_loader(store, plan, config, world, by_video=False)
+        batches = batches_of(loader, state, what, Meter())
+        for state.step in range(3):
+            learn(what, next(batches), state, threading.Event())
+            torch.save(what.network.state_dict(), f"{path}.{world.rank}.{state.step}")
+        batches.close()
 """
 
 
@@ -61,6 +91,14 @@ def best(run: Path) -> dict[str, torch.Tensor]:
     }
 
 
+def under_torchrun(folder: Path, script: str, *told: str) -> None:
+    (folder / "script.py").write_text(script)
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = [sys.executable, *launch, str(folder / "script.py"), *told]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def near(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.allclose(a[n], b[n], rtol=1e-4, atol=1e-6) for n in a)
 
@@ -81,12 +119,7 @@ def test_alone_nothing_is_asked_of_others(monkeypatch):
 def test_two_processes_learn_what_one_does_and_one_can_go_on_for_them(config, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config.to_json()))
-    (tmp_path / "twice.py").write_text(TWICE)
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    places = [str(path), str(tmp_path / "both"), str(tmp_path / "stopped")]
-    command = [sys.executable, *launch, str(tmp_path / "twice.py"), *places]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    under_torchrun(tmp_path, TWICE, str(path), str(tmp_path / "both"), str(tmp_path / "stopped"))
     alone = train(replace(config, out=tmp_path / "alone"))
     wanted = best(alone)
     assert near(best(tmp_path / "both"), wanted)
@@ -97,3 +130,41 @@ def test_two_processes_learn_what_one_does_and_one_can_go_on_for_them(config, tm
     assert near(best(tmp_path / "stopped"), wanted)
     rows = [(run / "metrics.jsonl").read_text() for run in (alone, tmp_path / "both")]
     assert [len(r.splitlines()) for r in rows] == [3, 3]
+
+
+def test_batch_statistics_are_the_mean_of_the_processes_and_frozen_weights_of_a_text_stay(
+    config, xor_store, make_bert, tmp_path
+):
+    """Each process normalises its own part; one that learns from words sends what learns."""
+    fusion = {"fusion": "concat", "fusion_options": {}, "modality_dropout": 0.0, "sample": "even"}
+    words = FeatureSpec(name="words", modality="text", shape=(6,), dtype="int32")
+    row = np.array([[101, 20, 21, 22, 102, -1]])
+    xor_store.add(words, (Track(video_id=f"v{i:02}", values=row, times=[0]) for i in range(60)))
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    normed = replace(config, **fusion, aggregate="dbof", features=("a",), out=tmp_path / "normed")
+    text = replace(config, **fusion, text=str(make_bert(**still)), out=tmp_path / "text")
+    for one in (normed, text):
+        Path(f"{one.out}.json").write_text(json.dumps(one.to_json()))
+    under_torchrun(tmp_path, STEPS, f"{normed.out}.json", f"{text.out}.json")
+
+    def state(one: TrainConfig, rank: int, step: int) -> dict[str, torch.Tensor]:
+        return torch.load(f"{one.out}.json.{rank}.{step}")
+
+    for one in (normed, text):
+        first, second = state(one, 0, 2), state(one, 1, 2)
+        assert all(torch.equal(first[n], second[n]) for n in first if "_extra" not in n)
+        assert not all(torch.equal(first[n], x) for n, x in state(one, 0, 0).items())
+    found, parts = state(normed, 0, 0), []
+    for rank in range(2):
+        world = World(rank=rank, size=2)
+        run, plan = begun(replace(normed, out=tmp_path / f"again {rank}"), xor_store, World())
+        what = prepared(run, plan, xor_store, World())
+        loader = training_loader(xor_store, plan, normed, world, by_video=False)
+        with closing(loader.epoch(0)) as coming:
+            batch = inputs(next(coming), run.specs, torch.device("cpu"))
+        what.network.train()(batch.features, batch.masks, batch.videos)
+        parts.append(what.network.state_dict())
+    names = [n for n in found if n.endswith((".mean", ".var"))]
+    assert not all(torch.allclose(parts[0][n], parts[1][n], atol=1e-3) for n in names)
+    for name in names:
+        assert torch.allclose(found[name], (parts[0][name] + parts[1][name]) / 2, atol=1e-6)
