@@ -133,6 +133,7 @@ def report_job(result: "JobResult", store: str) -> None:
     click.echo(f"{store}: {result.tried} videos tried in {result.seconds:.1f} s{rate}")
     if result.frames or result.spent.forward_all.rows:
         click.echo(_line_of(result))
+        click.echo(_costs_of(result))
     if any(n.failed for n in result.counts.values()):
         click.echo(f"why videos failed: mmf status {shlex.quote(store)} --failures")
     if result.stopped:
@@ -152,3 +153,19 @@ def _line_of(result: "JobResult") -> str:
         f"rows/s in {lanes}: {forward.seconds / spent.seconds:.0%} of the time forward, "
         f"{spent.waited / spent.seconds:.0%} waiting for the decoder; {spent.limit} limits"
     )
+
+
+def _costs_of(result: "JobResult") -> str:
+    """Milliseconds of a second of media, and of a row of each feature, in one lane."""
+    spent, media = result.spent, result.media_seconds
+    parts = [f"decoding {_ms(spent.decoder_cpu_seconds, media)} a second of media"] if media else []
+    parts += [
+        f"{name} {_ms(one.seconds, one.rows)} a row"
+        for name, one in spent.forward.items()
+        if one.rows
+    ]
+    return f"it takes {', '.join(parts)}"
+
+
+def _ms(seconds: float, of: float) -> str:
+    return f"{1e3 * seconds / of:.3g} ms"

@@ -45,6 +45,10 @@ def status(store: str, failures: bool, as_json: bool) -> None:
     for f, x in found["features"].items():
         if x["reasons"]:
             click.echo(f"{f}: " + ", ".join(f"{n} {why}" for why, n in x["reasons"].items()))
+    flops = {f: x["flops_per_row"] for f, x in found["features"].items() if x["flops_per_row"]}
+    if flops:
+        each = ", ".join(f"{f} {of / 1e9:.3g}" for f, of in flops.items())
+        click.echo(f"GFLOPs of a row, a product and its sum as two: {each}")
     for name, labels in found["label_sets"].items():
         splits = ", ".join(f"{k} {v}" for k, v in labels["splits"].items())
         click.echo(

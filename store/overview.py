@@ -92,6 +92,7 @@ def _feature(store: "FeatureStore", name: str, videos: int) -> dict[str, Any]:
         "shape": list(stored.spec.shape),
         "dtype": stored.spec.dtype,
         "rate": stored.spec.rate,
+        "flops_per_row": stored.spec.flops_per_row,
         "recipe": dict(stored.spec.recipe),
         "fingerprint": stored.spec.fingerprint,
         "array": f"{layout.GROUP}/{stored.array}",

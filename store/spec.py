@@ -34,7 +34,7 @@ class FeatureSpec:
     quantisation: tuple[float, float] | None = None  # (low, high) of uint8 codes
     recipe: Mapping[str, Any] = field(default_factory=dict)  # identity: must be equal to append
     environment: Mapping[str, Any] = field(default_factory=dict)  # recorded, may differ
-    flops_per_row: float | None = None
+    flops_per_row: float | None = None  # a product and its sum are two; None where no one counted
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", self.name):

@@ -224,6 +224,7 @@ def test_what_cannot_be_used_is_a_row_and_the_job_goes_on(clips, tmp_path):
     run = mmf("extract", "--modality", "rgb", "--modality", "text", cwd=folder)
     assert run.returncode == 3  # 4 of 14 is more than 5 %
     assert "rgb: 14 videos = 10 done + 4 failed + 0 skipped" in run.stdout
+    assert re.search(r"decoding [\d.]+ ms a second of media, rgb [\d.]+ ms a row", run.stdout)
     reasons = {
         r["video_id"]: r["reason"]
         for r in FeatureStore(folder / "features.mmf").failures().to_pylist()

@@ -1,6 +1,7 @@
 """The commands of the store: exchange with others."""
 
 import errno
+import json
 import os
 import re
 import subprocess
@@ -39,6 +40,19 @@ def there(tmp_path, monkeypatch):
         )
     store.label({"clips/a.mp4": ["0", "3"], "clips/b.mp4": ["1"], "clips/c.mp4": ["2"]})
     return store
+
+
+# looking
+
+
+def test_status_says_what_a_row_costs_where_that_is_known(there, capsys):
+    mmf("status")
+    assert "GFLOPs" not in capsys.readouterr().out
+    there.create_feature(FeatureSpec(name="deep", modality="rgb", shape=(2,), flops_per_row=3.63e9))
+    mmf("status")
+    assert "a product and its sum as two: deep 3.63" in capsys.readouterr().out
+    mmf("status --json")
+    assert json.loads(capsys.readouterr().out)["features"]["deep"]["flops_per_row"] == 3.63e9
 
 
 # exchange
