@@ -1,6 +1,8 @@
 """Shape annotations are checked while the tests run; shared data is used where it is there."""
 
 import importlib.util
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,13 @@ from jaxtyping import install_import_hook
 install_import_hook(["mmf.fuse", "mmf.extract.backbones", "mmf.extract.flow"], "beartype.beartype")
 
 ROOT = Path(__file__).parents[1]
+MEMORY = Path("/dev/shm")
+
+
+def pytest_configure() -> None:
+    """Temporary folders lie in memory where it has room: each store and checkpoint is synced."""
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 8 << 30:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.fixture(scope="session")
