@@ -10,7 +10,17 @@ import av
 import numpy as np
 import pytest
 
+from mmf.extract.sample_set import make_sample_set
+
 RATE = 16000
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """8 clips of 4 s with sound and captions, and a file that is no media; to be read only."""
+    folder = make_sample_set(tmp_path_factory.mktemp("sample"), clips=8)
+    (folder / "broken.mp4").write_bytes(b"this is no video" * 100)
+    return folder
 
 
 @pytest.fixture(scope="session")

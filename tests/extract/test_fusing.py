@@ -88,6 +88,16 @@ def test_a_fused_network_gives_what_it_gave(end):
 
 @needs_onednn
 @torch.inference_mode()
+def test_fused_again_it_gives_the_same_bits():
+    torch.manual_seed(0)
+    network = Net(ENDS["sum"]).eval()
+    images = torch.randn(2, 3, 7, 9)
+    again = copy.deepcopy(network)
+    assert torch.equal(fused(network, images)(images), fused(again, images)(images))
+
+
+@needs_onednn
+@torch.inference_mode()
 def test_in_three_dimensions_too():
     torch.manual_seed(0)
     network = Net(ENDS["sum"], axes=3).eval()

@@ -16,7 +16,6 @@ import pytest
 
 from mmf import MmfError
 from mmf.extract import FeatureRequest, JobOptions, JobStarted, VideoEnded, extract, plan, tally
-from mmf.extract.sample_set import make_sample_set
 from mmf.extract.tally import Counts, JobResult
 from mmf.store import FeatureStore, RecipeMismatch
 from mmf.store.delete import delete
@@ -36,14 +35,6 @@ def run_examples(of: object, names: dict) -> tuple[int, int]:
     for one in doctest.DocTestFinder().find(of, "example", globs=names):
         runner.run(one)
     return runner.failures, runner.tries
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory) -> Path:
-    """8 clips of 4 s with sound and captions, and a file that is no media."""
-    folder = make_sample_set(tmp_path_factory.mktemp("clips"), clips=8)
-    (folder / "broken.mp4").write_bytes(b"this is no video" * 100)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from mmf.extract import FeatureRequest, JobOptions, extract, measure, plan
 from mmf.extract.decoder.events import Ended
 from mmf.extract.decoder.parent import Decoder
 from mmf.extract.planning import PlannedFeature
-from mmf.extract.sample_set import make_sample_set
 from mmf.extract.signals import Clips, Cues, FramePairs, Frames, Waves
 from mmf.extract.spent import Forward, Spent
 from mmf.store import FeatureSpec, FeatureStore
@@ -29,14 +28,6 @@ SIGNALS = [
     Waves(fps=2.0),
     Cues(),
 ]
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory) -> Path:
-    """6 clips of 4 s with sound and captions, and a file that is no media."""
-    folder = make_sample_set(tmp_path_factory.mktemp("clips"), clips=6)
-    (folder / "broken.mp4").write_bytes(b"this is no video" * 100)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +77,7 @@ def test_a_plan_refuses_what_the_job_would(clips, store):
     faster = FeatureRequest(name="rgb", modality="rgb", backbone="hog", fps=2.0)
     with pytest.raises(MmfError, match=r"made otherwise: rate 1\.0 there, 2\.0 here"):
         plan(clips, store, [faster])
-    assert plan(clips, store, [faster], JobOptions(replace=True)).todo == 7
+    assert plan(clips, store, [faster], JobOptions(replace=True)).todo == 9
     assert plan(clips, store, [RGB], JobOptions(replace=True)).todo == 0
 
 
@@ -95,16 +86,16 @@ def test_a_plan_refuses_what_the_job_would(clips, store):
 
 def test_what_is_planned_is_what_is_done(clips, store, tmp_path):
     planned = plan(clips, tmp_path / "none.mmf", [RGB, AUDIO, TEXT])
-    assert (planned.inputs, planned.todo) == (7, 7)
-    assert planned.streams == {"pictures": 6, "sound": 6, "captions": 6}
+    assert (planned.inputs, planned.todo) == (9, 9)
+    assert planned.streams == {"pictures": 8, "sound": 8, "captions": 8}
     assert planned.unusable == {"not_media": 1}
-    assert planned.media_seconds == pytest.approx(6 * 4, abs=0.5)
-    assert planned.frames == 6 * 48
+    assert planned.media_seconds == pytest.approx(8 * 4, abs=0.5)
+    assert planned.frames == 8 * 48
     made = FeatureStore(store)
     for feature in planned.features:
         done = [v for v, s in made.state(feature.spec.name).items() if s == "done"]
         rows = sum(len(made.read(feature.spec.name, v)) for v in done)
-        assert (feature.videos, feature.rows) == (6, rows)
+        assert (feature.videos, feature.rows) == (8, rows)
         assert feature.bytes == rows * made.features[feature.spec.name].row_bytes
     assert not (tmp_path / "none.mmf").exists()
 
@@ -112,8 +103,8 @@ def test_what_is_planned_is_what_is_done(clips, store, tmp_path):
 def test_only_what_is_lacking_is_planned(clips, store):
     faster = FeatureRequest(name="faster", modality="rgb", backbone="hog", fps=2.0)
     planned = plan(clips, store, [RGB, faster])
-    assert planned.todo == 7
-    assert {f.spec.name: f.rows for f in planned.features} == {"rgb": 0, "faster": 48}
+    assert planned.todo == 9
+    assert {f.spec.name: f.rows for f in planned.features} == {"rgb": 0, "faster": 64}
     assert plan(clips, store, [RGB]).todo == 0
     again = plan(clips, store, [RGB], JobOptions(retry_failed=True))
     assert (again.todo, again.unusable) == (1, {"not_media": 1})
@@ -161,7 +152,7 @@ def test_a_measure_reckons_with_the_whole_and_leaves_nothing_behind(clips, tmp_p
     assert found.decoder_cpu_seconds > 0
     assert found.forward_cpu_seconds > 0
     assert found.gpu_seconds == 0
-    assert found.bytes == 24 * 505 * 2 + 24 * 128 * 4
+    assert found.bytes == 32 * 505 * 2 + 32 * 128 * 4
     assert found.limit in ("decoding", "the forward pass")
     assert not (tmp_path / "s.mmf").exists()
 
@@ -177,12 +168,12 @@ def test_a_pass_costs_the_same_however_few_its_rows(measured, whole, times):
 def test_the_dry_run_says_streams_rows_bytes_and_hours(clips, capsys, tmp_path):
     store = str(tmp_path / "s.mmf")
     options = ("--modality", "rgb", "--sample", "keyframes", "--dry-run")
-    said = run(capsys, str(clips), "--store", store, *options, "--sample", "2")
-    assert "7 videos; 7 have something to do: by their headers " in said
-    assert "streams: pictures in 6, sound in 6, captions in 6\n" in said
+    said = run(capsys, str(clips), "--store", store, *options, "--sample", "3")
+    assert "9 videos; 9 have something to do: by their headers " in said
+    assert "streams: pictures in 8, sound in 8, captions in 8\n" in said
     assert "cannot be opened: 1 not_media\n" in said
-    assert "rgb: 6 rows of 505 float16 = 5.9 KiB from 6 videos\n" in said
-    assert "measured on 2 videos, 2 rows: " in said
+    assert "rgb: 8 rows of 505 float16 = 7.9 KiB from 8 videos\n" in said
+    assert "measured on 3 videos, 3 rows: " in said
     assert "CPU-hours (decoding" in said
     assert "GPU-hours" in said
     assert "TB; " in said
@@ -218,7 +209,7 @@ def test_the_last_line_says_which_side_waited(clips, capsys, tmp_path):
 def test_lanes_tell_what_they_spent(clips, tmp_path, workers):
     spent = extract(clips, tmp_path / "s", [RGB, AUDIO], JobOptions(workers=workers)).spent
     assert spent.lanes == workers
-    assert {name: one.rows for name, one in spent.forward.items()} == {"rgb": 24, "audio": 24}
+    assert {name: one.rows for name, one in spent.forward.items()} == {"rgb": 32, "audio": 32}
     assert 0 < spent.waited + spent.forward_all.seconds <= spent.seconds
     assert spent.decoder_cpu_seconds > 0
     assert all(one.cpu_seconds > 0 for one in spent.forward.values())
