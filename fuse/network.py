@@ -1,7 +1,7 @@
 """The network of a run: normalise → aggregate → fuse → head, put together from a config.
 
 That is the way of a `VectorFusion`; a `StepFusion` takes the rows without an aggregator, and a
-`LogitFusion` comes behind heads, one for each feature.
+`LogitFusion` comes behind heads, one for each feature. A `SegmentFusion` has them inside.
 
 ``network(features, masks) -> logits (B, C)`` takes the features' rows as numbers (dequantised),
 ``{name: (B, T, *row shape)}``, with T of each feature its own, and ``{name: (B, T) bool}``. Rows of
@@ -26,6 +26,8 @@ from mmf.fuse.fusions.contract import LogitFusion, Starting, StepFusion, Stream
 from mmf.fuse.heads import HEADS
 from mmf.fuse.heads.sequence import SequenceHead
 from mmf.fuse.layers.normalise import Normalise, at_least_float32, l2_joint
+from mmf.fuse.policy.contract import Decided, SegmentFusion
+from mmf.fuse.policy.recogniser import Recogniser
 from mmf.fuse.text.encoder import TextEncoder, TextOptions
 
 
@@ -67,8 +69,22 @@ class Network(nn.Module):
         head, head_options = _chosen(HEADS, config.head, config.head_options)
         self.aggregate, self.head = nn.ModuleList(), nn.ModuleList()
         self.runs: tuple[str, ...] = ()  # that give the logits: `fuse.training.pretrained`
+        aggregator, its = _chosen(AGGREGATORS, config.aggregate, config.aggregate_options)
+        streams = {name: self._stream(name, config.max_steps) for name in shapes}
+        if issubclass(kind, SegmentFusion):
+            if issubclass(head, SequenceHead):
+                raise MmfError(
+                    f"fusion {config.fusion!r} takes each item alone; choose another head."
+                )
+
+            def recogniser(size: int) -> Recogniser:
+                pooled = aggregator(size, its)
+                made = head(pooled.out_size, len(classes), head_options)
+                return Recogniser(pooled, config.dropout, made)
+
+            self.fusion = kind(streams, len(classes), options, recogniser)
+            return
         if not issubclass(kind, StepFusion):
-            aggregator, its = _chosen(AGGREGATORS, config.aggregate, config.aggregate_options)
             self.aggregate.extend(aggregator(size, its) for size in sizes)
         outs = [one.out_size for one in self.aggregate]
         if issubclass(kind, LogitFusion):
@@ -82,9 +98,7 @@ class Network(nn.Module):
             return
         given: Any = dict(zip(shapes, outs, strict=False))
         if issubclass(kind, StepFusion):
-            most = [config.max_steps * self._steps_per_row(name) for name in shapes]
-            each = zip(shapes, sizes, most, strict=True)
-            given = {name: Stream(size=d, most=n) for name, d, n in each}
+            given = streams
         self.fusion = kind(given, options, head.weights_per_input(len(classes), head_options))
         self.head.append(head(self.fusion.out_size, len(classes), head_options))
 
@@ -99,6 +113,38 @@ class Network(nn.Module):
         Without masks every row counts. A feature that is left out is missing for every item.
         Without videos each item is alone; with them, those of a video stand together, in order.
         """
+        steps, there = self._given(features, masks)
+        if isinstance(self.fusion, SegmentFusion):
+            return self.fusion(steps, there).logits
+        if isinstance(self.fusion, StepFusion):
+            return self._headed(self.head[0], self.fusion(steps, there), videos)
+        each = zip(self.aggregate, steps, there, strict=True)
+        vectors = [aggregate(x, mask) for aggregate, x, mask in each]  # (B, H)
+        present = torch.stack([mask.any(1) for mask in there], 1)  # (B, M)
+        if isinstance(self.fusion, LogitFusion):
+            logits = [self._headed(h, x, videos) for h, x in zip(self.head, vectors, strict=True)]
+            return at_least_float32(self.fusion(torch.stack(logits, 1), present))
+        return self._headed(self.head[0], self.fusion(vectors, present), videos)
+
+    def decide(
+        self,
+        features: Mapping[str, Float[Tensor, "B _ ..."]],
+        masks: Mapping[str, Bool[Tensor, "B _"]],
+        noise: Float[Tensor, "B S M"] | None = None,
+        temperature: float | None = None,
+    ) -> Decided:
+        """Logits and what they rest on, of a network that decides; see `SegmentFusion`."""
+        return self.fusion(*self._given(features, masks), noise, temperature)
+
+    @property
+    def policy(self) -> SegmentFusion | None:
+        """Its fusion if that is one that decides."""
+        return self.fusion if isinstance(self.fusion, SegmentFusion) else None
+
+    def _given(
+        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The features' steps (B, T, D), normalised, and their masks (B, T)."""
         for name in features:
             if name not in self.features:
                 raise unknown("feature", name, self.features)
@@ -110,16 +156,7 @@ class Network(nn.Module):
             steps = l2_joint(steps)
         each_of = zip(self.features, steps, strict=True)
         steps = [torch.zeros_like(x) if n in self._zeroed else x for n, x in each_of]
-        there = [mask for _, mask in given]
-        if isinstance(self.fusion, StepFusion):
-            return self._headed(self.head[0], self.fusion(steps, there), videos)
-        each = zip(self.aggregate, steps, there, strict=True)
-        vectors = [aggregate(x, mask) for aggregate, x, mask in each]  # (B, H)
-        present = torch.stack([mask.any(1) for mask in there], 1)  # (B, M)
-        if isinstance(self.fusion, LogitFusion):
-            logits = [self._headed(h, x, videos) for h, x in zip(self.head, vectors, strict=True)]
-            return at_least_float32(self.fusion(torch.stack(logits, 1), present))
-        return self._headed(self.head[0], self.fusion(vectors, present), videos)
+        return steps, [mask for _, mask in given]
 
     def _headed(
         self, head: nn.Module, x: Float[Tensor, "B H"], videos: Int[Tensor, " B"] | None
@@ -130,7 +167,7 @@ class Network(nn.Module):
     @property
     def by_video(self) -> bool:
         """Whether its head reads the items of a video one after the other."""
-        return isinstance(self.head[0], SequenceHead)
+        return any(isinstance(head, SequenceHead) for head in self.head)
 
     def _steps(
         self, name: str, features: Mapping[str, Tensor], mask: Tensor | None
@@ -165,6 +202,12 @@ class Network(nn.Module):
         """The most steps that a row makes: its cells, or its sub-words."""
         shape = self._shapes[name]
         return shape[0] if name in self._tokens else math.prod(shape[:-1])
+
+    def _stream(self, name: str, most: int) -> Stream:
+        """A feature as a fusion meets it; sub-words are counted, and not cut by rows."""
+        cells = self._steps_per_row(name)
+        each = 1 if name in self._tokens else cells
+        return Stream(size=self._size(name), most=most * cells, cells=each)
 
     def zero(self, features: Sequence[str]) -> None:
         """Make the rows of these features zeros from here on, beside those that already are.

@@ -38,6 +38,9 @@ def evaluate(
     numbered in `views`; each ``video`` by the mean score of its items, against the union of their
     labels, where accuracy is left out if a video has several. `items` counts what was measured.
 
+    Of a policy it also says which share of an item's segments uses each modality, ``used_rgb`` and
+    so on, and what that costs, ``gflops``, where costs are known (`mmf.fuse.policy.usage`).
+
     The rows of the features `zero` are made zeros: what is lost then is what the run owes to them;
     `without` takes features for missing, as where a store has none of their rows.
     """
@@ -71,7 +74,9 @@ def _names(run: Run) -> list[str]:
 
 def _result(found: Collected) -> dict[str, Any]:
     positives = found.accumulator.positives
-    return found.accumulator.result() | {
+    return {
+        **found.accumulator.result(),
+        **found.usage,
         "loss": found.loss,
         "items": found.number,
         "items_without_features": found.without,

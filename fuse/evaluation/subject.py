@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from mmf.fuse.evaluation.accumulator import Accumulator
 from mmf.fuse.inference.scoring import Scored
 from mmf.fuse.losses import probabilities
 from mmf.fuse.network import Network
+from mmf.fuse.policy.usage import Usage
 from mmf.fuse.run import Run
 from mmf.fuse.splits import by_split, some_videos, split_name
 from mmf.fuse.training.plan import videos_digest
@@ -67,6 +68,7 @@ class Collected:
     said: Int[np.ndarray, " C"]  # scores at or above the threshold of their class, and rated …
     right: Int[np.ndarray, " C"]  # … and of those the positive ones
     without: int  # of items that have no row of any feature
+    usage: Mapping[str, float] = field(default_factory=dict)  # of a policy: `fuse.policy.usage`
 
 
 def open_subject(
@@ -120,12 +122,16 @@ def collect(
     run, columns = subject.run, subject.columns
     accumulator, loss, number, without = Accumulator(names), 0.0, 0, 0
     said = right = np.zeros(len(run.classes), np.int64)
+    policy, usage = subject.network.policy, None
     for part in parts:
         logits = torch.from_numpy(part.logits[part.there])
         labels = torch.from_numpy(_pick(part.labels, columns, 0.0)[part.there]).double()
         rated = torch.from_numpy(_pick(part.rated, columns, False)[part.there])
         loss += float(LOSSES.load(run.loss)(logits, labels, rated)) * len(logits)
         number += len(logits)
+        if policy is not None and part.decisions is not None:
+            usage = usage or Usage(policy, run.specs)
+            usage.add(part.decisions)
         without += len(part.there) - len(logits)
         scores = probabilities(logits, run.loss).float()
         accumulator.add(scores, labels, rated)
@@ -145,6 +151,7 @@ def collect(
         said=said,
         right=right,
         without=without,
+        usage=usage.result() if usage else {},
     )
 
 

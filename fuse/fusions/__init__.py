@@ -27,5 +27,6 @@ FUSIONS = Registry(
         "mmf_transformer": "mmf.fuse.fusions.mmf_transformer:MMFTransformer",
         "early": "mmf.fuse.fusions.early:Early",
         "early_vectors": "mmf.fuse.fusions.early:EarlyVectors",
+        "policy": "mmf.fuse.policy.adamml:Policy",
     },
 )

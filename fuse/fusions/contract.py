@@ -1,5 +1,7 @@
 """What a fusion is given and what it gives, in three kinds; a fusion derives from one of them.
 
+A fourth kind decides what is used of an item: `fuse.policy.contract`.
+
 Each class has `Options`, a frozen dataclass that checks itself, right above it. What an item lacks
 never counts as zeros: it is said by `present` or by masks, and each fusion says what it makes of
 it. `head_weights` is what one output more costs in the head behind, for equal budgets.
@@ -22,6 +24,7 @@ class Stream:
 
     size: int  # D
     most: int  # steps of an item at most; a grid of 7 × 7 counts 49 to a row
+    cells: int = 1  # steps to a row
 
 
 class VectorFusion(nn.Module, ABC):

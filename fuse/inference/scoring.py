@@ -20,6 +20,8 @@ from mmf.fuse.config import TrainConfig
 from mmf.fuse.data import inputs, with_rows
 from mmf.fuse.losses import probabilities
 from mmf.fuse.network import Network
+from mmf.fuse.policy.decisions import Decisions
+from mmf.fuse.policy.noise import noise
 from mmf.store import Batch, FeatureSpec, FeatureStore, Item
 from mmf.store.items import Items
 
@@ -35,6 +37,7 @@ class Scored:
     labels: np.ndarray  # float32 (B, C)
     rated: np.ndarray  # bool (B, C)
     there: np.ndarray  # bool (B,): False where the item has no row, so its logits mean nothing
+    decisions: Decisions | None = None  # of a network that decides
 
     def scores(self, loss: str) -> np.ndarray:
         """Float32 (B, C): the probabilities that logits learned with `loss` say."""
@@ -58,12 +61,14 @@ def score(
     for at in parts(items, by_video=network.by_video):
         part = Items.of(items).take(at)
         batch = store.batch(part, tuple(specs), label_set=label_set, max_steps=config.max_steps)
+        found, decisions = _scores(network, batch, specs)
         yield Scored(
             items=batch.items,
-            logits=logits(network, batch, specs),
+            logits=found,
             labels=batch.labels,
             rated=batch.rated,
             there=with_rows(batch),
+            decisions=decisions,
         )
 
 
@@ -79,10 +84,24 @@ def exact(network: Network) -> Network:
 
 def logits(network: Network, batch: Batch, specs: Mapping[str, FeatureSpec]) -> np.ndarray:
     """Float64 (B, C) of an `exact` network; its items stand as `parts` has them."""
-    one = inputs(batch, specs, next(network.parameters()).device)
+    return _scores(network, batch, specs)[0]
+
+
+def _scores(
+    network: Network, batch: Batch, specs: Mapping[str, FeatureSpec]
+) -> tuple[np.ndarray, Decisions | None]:
+    """Logits, and the decisions they rest on: drawn, where the network's are, by item alone."""
+    device, policy = next(network.parameters()).device, network.policy
+    one = inputs(batch, specs, device)
     with torch.inference_mode():
         features = {n: x.double() for n, x in one.features.items()}
-        return network(features, one.masks, one.videos).cpu().numpy()
+        if policy is None:
+            return network(features, one.masks, one.videos).cpu().numpy(), None
+        drawn = None
+        if policy.sampled:
+            drawn = noise(policy, batch.items, seed=0, epoch=-1, device=device)
+        decided = network.decide(features, one.masks, drawn)
+    return decided.logits.cpu().numpy(), Decisions.of(policy, decided, batch.lengths)
 
 
 def parts(items: Sequence[Item], *, by_video: bool) -> Iterator[np.ndarray]:

@@ -77,7 +77,7 @@ def train(
             while True:
                 if _is_due(state, what):
                     rates = meter.read()
-                    row = _add_row(state, run, world.from_first(evaluate))
+                    row = _add_row(state, what, world.from_first(evaluate))
                     if row is state.best:
                         saver.keep_best()
                     saver.write_metrics(state)
@@ -85,6 +85,7 @@ def train(
                     meter.start()
                 if _is_finished(state, what):
                     break
+                _enter(state, what, saver)
                 learned = learn(what, next(batches), state, stop)
                 if not learned.finite:
                     saver.save(state)
@@ -133,22 +134,40 @@ def _is_due(state: State, what: Learning) -> bool:
 
 def _is_finished(state: State, what: Learning) -> bool:
     best = state.best
-    if best is not None:
+    if best is not None and what.network.policy is None:  # stages are as long as they are
         since = sum(row["step"] > best["step"] for row in state.history)
         if since >= what.run.config.patience:
             return True
     return state.step >= what.course.steps
 
 
-def _add_row(state: State, run: Run, measured: Mapping[str, float]) -> dict[str, Any]:
+def _enter(state: State, what: Learning, saver: Saver) -> None:
+    """What comes before the first step of a stage, from the step's number and what is saved alone.
+
+    A run that goes on from there does it once more, and finds what it found before.
+    """
+    stage = what.stage(state.step)
+    if stage is None:
+        return
+    if stage.begins:
+        what.optimiser.forget()
+    if stage.first_to_count:
+        state.best = None
+    if stage.takes_best and state.best is not None:
+        saver.take_best()
+
+
+def _add_row(state: State, what: Learning, measured: Mapping[str, float]) -> dict[str, Any]:
     """Add the evaluation's row to the history, and make it the best if it is."""
-    main = MAIN_METRIC[run.task]
+    main, stage = MAIN_METRIC[what.run.task], what.stage(state.step - 1)
     row = {
         "epoch": state.epoch + (state.batch > 0),  # the one that it is in, from 1
         "step": state.step,
         "train_loss": state.loss_sum / max(state.loss_items, 1),
         "val_loss": measured["loss"],
         f"val_{main}": measured[main],
+        **({} if stage is None else {"stage": stage.name}),
+        **{f"val_{name}": value for name, value in measured.items() if name.startswith("used_")},
     }
     state.history.append(row)
     state.loss_sum, state.loss_items = 0.0, 0

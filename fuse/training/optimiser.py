@@ -1,7 +1,8 @@
 """From gradients to weights: penalties, clipping, the optimiser, an average of the weights."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,13 +12,92 @@ from mmf.fuse.config import TrainConfig
 from mmf.fuse.network import Network
 
 
-def make_optimiser(network: Network, config: TrainConfig) -> torch.optim.Optimizer:
+class Optimiser:
+    """Torch's optimisers of the parts of a network, as one.
+
+    Each of their `param_groups` says its `part`, and by its `scale` the learning rate in units of
+    the config's.
+    """
+
+    def __init__(self, **parts: torch.optim.Optimizer):
+        self._parts = parts.values()
+        for name, one in parts.items():
+            for group in one.param_groups:
+                group["part"] = name
+                group.setdefault("scale", 1.0)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Those of all parts."""
+        return [group for one in self._parts for group in one.param_groups]
+
+    def learn(self, parts: Iterable[str]) -> None:
+        """From here on the weights of these parts have gradients, and no others."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.requires_grad_(group["part"] in parts)
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for one in self._parts:
+            one.zero_grad()
+
+    def step(self) -> None:
+        """Change the weights that have a gradient."""
+        for one in self._parts:
+            one.step()
+
+    def forget(self) -> None:
+        """Begin anew: moments and counts of steps are gone."""
+        for one in self._parts:
+            one.state.clear()
+
+    def state(self) -> dict[str, Tensor]:
+        """Moments and counts of steps: ``<number of the parameter>.<name>``."""
+        return {
+            f"{first + i}.{name}": value
+            for first, one in self._numbered()
+            for i, its in one.state_dict()["state"].items()
+            for name, value in its.items()
+        }
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+        states: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            which, _, name = key.partition(".")
+            states.setdefault(int(which), {})[name] = value
+        for first, one in self._numbered():
+            own = one.state_dict()
+            number = sum(len(group["params"]) for group in own["param_groups"])
+            its = {i: states[first + i] for i in range(number) if first + i in states}
+            one.load_state_dict({**own, "state": its})
+
+    def _numbered(self) -> Iterable[tuple[int, torch.optim.Optimizer]]:
+        """Each with the number of its first parameter."""
+        first = 0
+        for one in self._parts:
+            yield first, one
+            first += sum(len(group["params"]) for group in one.param_groups)
+
+
+def make_optimiser(network: Network, config: TrainConfig) -> Optimiser:
     """The optimiser of all weights that learn; biases and other vectors do not decay.
 
     Decay is AdamW's own (Loshchilov and Hutter, ICLR 2019); with adam and sgd it is that of torch,
-    the gradient of ``decay / 2 · sum w²``.
+    the gradient of ``decay / 2 · sum w²``. The agent of a policy has an Adam of its own.
     """
-    parameters = learning(network)
+    agent = getattr(network.policy, "agent", None)
+    if network.policy is None or agent is None:
+        return Optimiser(main=_of_main(learning(network), config))
+    deciding = set(map(id, agent.parameters()))
+    main = _of_main([p for p in learning(network) if id(p) not in deciding], config)
+    policy = torch.optim.Adam(agent.parameters(), lr=network.policy.policy_lr, fused=True)
+    policy.param_groups[0]["scale"] = network.policy.policy_lr / config.lr
+    return Optimiser(main=main, policy=policy)
+
+
+def _of_main(parameters: Sequence[Tensor], config: TrainConfig) -> torch.optim.Optimizer:
     decay = config.weight_decay
     if decay is None:
         decay = 1e-2 if config.optimiser == "adamw" else 0.0

@@ -14,7 +14,7 @@ from torch import Tensor
 from mmf.fuse.network import Network
 from mmf.fuse.run import Run
 from mmf.fuse.training import checkpoint
-from mmf.fuse.training.optimiser import Average
+from mmf.fuse.training.optimiser import Average, Optimiser
 
 _SECONDS = 30.0  # between two checkpoints, or longer: writing takes 5 % of the time at most
 _SHARE = 0.05
@@ -40,7 +40,7 @@ class Saver:
         self,
         run: Run,
         network: Network,
-        optimiser: torch.optim.Optimizer,
+        optimiser: Optimiser,
         average: Average,
         *,
         writes: bool = True,
@@ -64,7 +64,7 @@ class Saver:
         self._best = checkpoint.load_tensors(path, "best")
         if self._average.decay:
             self._average.network.load_state_dict(checkpoint.load_tensors(path, "average"))
-        _load_optimiser(self._optimiser, checkpoint.load_tensors(path, "optimiser"))
+        self._optimiser.load(checkpoint.load_tensors(path, "optimiser"))
         _set_generators(values["generators"], checkpoint.load_tensors(path, "generators"))
         return State(**{name: values[name] for name in asdict(State())})
 
@@ -72,6 +72,12 @@ class Saver:
         """Remember the network, or the average, as it is now: it did best so far."""
         kept = self._average.network.state_dict()
         self._best = {k: v.detach().cpu().clone() for k, v in kept.items()}
+
+    def take_best(self) -> None:
+        """Make the network, and the average, what did best so far."""
+        self._network.load_state_dict(self._best)
+        if self._average.decay:
+            self._average.network.load_state_dict(self._best)
 
     def save(self, state: State) -> None:
         """Write a checkpoint now."""
@@ -82,7 +88,7 @@ class Saver:
         tensors = {
             "network": self._network.state_dict(),
             "best": self._best,
-            "optimiser": _optimiser_tensors(self._optimiser),
+            "optimiser": self._optimiser.state(),
             "generators": generator_tensors,
         }
         if self._average.decay:
@@ -103,20 +109,6 @@ class Saver:
             return
         text = "".join(json.dumps(row) + "\n" for row in state.history)
         checkpoint.write_text(self._run.path / "metrics.jsonl", text)
-
-
-def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Adam's moments and step counts: ``<number of the parameter>.<name>``."""
-    states = optimiser.state_dict()["state"]
-    return {f"{i}.{name}": value for i, one in states.items() for name, value in one.items()}
-
-
-def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    states: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        number, _, name = key.partition(".")
-        states.setdefault(int(number), {})[name] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": states})
 
 
 def _generators() -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -28,7 +28,7 @@ from mmf.store import FeatureStore
 from mmf.store.items import Items
 from mmf.store.loader import Loader
 
-_EPOCHS = 100  # where neither epochs nor steps are given
+_EPOCHS = 100  # where neither epochs nor steps are given, and the network has no number of its own
 _MAY_DIFFER = ("out", "store", "device", "parts", "wandb")  # from the config it was begun with
 
 
@@ -105,8 +105,9 @@ def prepared(run: Run, plan: Plan, store: FeatureStore, world: World) -> Learnin
     items = plan.items["train"]
     number = count_distinct(items.video_ids).as_py() if network.by_video else len(items)
     epoch_steps = math.ceil(number / config.batch_size)
-    epochs = config.epochs or (_EPOCHS if config.steps is None else math.inf)
-    return Learning(
+    own = network.policy.epochs if network.policy else _EPOCHS
+    epochs = config.epochs or (own if config.steps is None else math.inf)
+    what = Learning(
         run=run,
         world=world,
         network=network,
@@ -120,6 +121,8 @@ def prepared(run: Run, plan: Plan, store: FeatureStore, world: World) -> Learnin
             warmup=config.warmup,
         ),
     )
+    what.stage(0)  # which there must be
+    return what
 
 
 def training_loader(

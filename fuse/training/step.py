@@ -5,20 +5,23 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from mmf.fuse import LOSSES
-from mmf.fuse.data import inputs, with_rows
+from mmf.fuse.data import Inputs, inputs, with_rows
 from mmf.fuse.layers.self_attention import SelfAttention
 from mmf.fuse.losses import smoothed
 from mmf.fuse.network import Network
+from mmf.fuse.policy.contract import Stage
+from mmf.fuse.policy.noise import noise
 from mmf.fuse.run import Run
 from mmf.fuse.text.bert import Attention
 from mmf.fuse.training.chance import seed_step
 from mmf.fuse.training.distributed import World
-from mmf.fuse.training.optimiser import Average, clip, learning, penalise, statistics
+from mmf.fuse.training.optimiser import Average, Optimiser, clip, learning, penalise, statistics
 from mmf.fuse.training.resume import State
 from mmf.fuse.training.sampling import sampled
 from mmf.fuse.training.schedule import Course, Schedule, learning_rate
@@ -36,9 +39,14 @@ class Learning:
     world: World
     network: Network
     average: Average
-    optimiser: torch.optim.Optimizer
+    optimiser: Optimiser
     schedule: Schedule
     course: Course
+
+    def stage(self, step: int) -> Stage | None:
+        """What the step with this number learns, of a network that learns in stages."""
+        policy, course = self.network.policy, self.course
+        return None if policy is None else policy.stage(step, course.steps, course.epoch_steps)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,10 +68,13 @@ class Learned:
 def learn(what: Learning, batches: Iterable[Batch], state: State, stop: threading.Event) -> Learned:
     """Take the step after `state`, whose items are `batches`, and this process's part of them."""
     config, network, world = what.run.config, what.network, what.world
+    stage = what.stage(state.step)
+    if stage is not None:
+        what.optimiser.learn(stage.learns)
     buffers = statistics(network)
     before = [b.clone() for b in buffers]
     parameters = learning(network)
-    mine, number, given = _gradients(what, batches, state)
+    mine, number, given = _gradients(what, batches, state, stage)
     loss, items, stops = world.sum([mine, float(number), float(stop.is_set())])
     world.sum_gradients(parameters)
     world.average_buffers(buffers)
@@ -83,19 +94,20 @@ def learn(what: Learning, batches: Iterable[Batch], state: State, stop: threadin
             now.copy_(then)
         return learned
     for group in what.optimiser.param_groups:
-        group["lr"] = learning_rate(config, what.schedule, state.step, what.course)
+        rate = learning_rate(config, what.schedule, state.step, what.course)
+        group["lr"] = rate * group["scale"] * (1.0 if stage is None else stage.rate)
     what.optimiser.step()
     what.average.update(state.step + 1)
     return learned
 
 
 def _gradients(
-    what: Learning, batches: Iterable[Batch], state: State
+    what: Learning, batches: Iterable[Batch], state: State, stage: Stage | None
 ) -> tuple[float, int, list[Sequence[Item]]]:
     """Sum of the items' losses, their number, the items; gradients of that sum ÷ batch_size."""
     run, config, network = what.run, what.run.config, what.network
     device = next(network.parameters()).device
-    network.train()
+    network.train(stage is None or "main" in stage.learns)
     what.optimiser.zero_grad()
     total, number, given = torch.zeros((), dtype=torch.float64, device=device), 0, []
     for part, batch in enumerate(batches):
@@ -106,20 +118,38 @@ def _gradients(
             continue
         seed_step(config.seed, state.step, part * what.world.size + what.world.rank, device)
         one = sampled(inputs(batch, run.specs, device), batch, config, state.epoch)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            logits = network(one.features, one.masks, one.videos)
-        labels = one.labels
-        if config.label_smoothing:
-            labels = smoothed(labels, one.rated, run.loss, config.label_smoothing)
-        outcome: list[Tensor] = [logits, labels, one.rated]
-        if n < len(batch):
-            which = torch.from_numpy(counted).to(device)
-            outcome = [x[which] for x in outcome]
-        loss: Tensor = LOSSES.load(run.loss)(*outcome)
+        which = slice(None) if n == len(batch) else torch.from_numpy(counted).to(device)
+        loss = _loss_of(what, one, batch, which, state)
         (loss * (n / config.batch_size)).backward()
         total += loss.detach() * n
         number += n
     return total.item(), number, given
+
+
+def _loss_of(
+    what: Learning, one: Inputs, batch: Batch, which: Tensor | slice, state: State
+) -> Tensor:
+    """The mean of the losses of some items; of a policy, what its stage makes small."""
+    run, network, policy = what.run, what.network, what.network.policy
+    labels, rated, device = one.labels[which], one.rated[which], one.labels.device
+    bf16 = torch.autocast(device.type, torch.bfloat16, enabled=run.config.precision == "bf16")
+    if policy is None:
+        with bf16:
+            logits = network(one.features, one.masks, one.videos)
+        return _answers_loss(run, logits[which], labels, rated)
+    stage = policy.stage(state.step, what.course.steps, what.course.epoch_steps)
+    drawn = noise(policy, batch.items, seed=run.config.seed, epoch=state.epoch, device=device)
+    with bf16:
+        decided = network.decide(one.features, one.masks, drawn, stage.temperature)
+    own = partial(_answers_loss, run)
+    return policy.loss(decided.take(which), labels, rated, own, stage)
+
+
+def _answers_loss(run: Run, logits: Tensor, labels: Tensor, rated: Tensor) -> Tensor:
+    if run.config.label_smoothing:
+        labels = smoothed(labels, rated, run.loss, run.config.label_smoothing)
+    loss: Tensor = LOSSES.load(run.loss)(logits, labels, rated)
+    return loss
 
 
 def products(network: Network) -> AbstractContextManager[None]:

@@ -19,6 +19,7 @@ SMALL_BERT |= {"num_attention_heads": 2, "max_position_embeddings": 12}
 SMALL: dict[str, dict[str, Any]] = {
     "framewise": {"fusion_options": {"outputs": 8}},
     "mixer": {"blocks": 2},
+    "policy": {"layers": [8], "epochs": {"tune": 1}},
     "mmf_transformer": {"layers": 2, "heads": 2},
 }
 

@@ -14,11 +14,24 @@ from mmf.fuse.fusions import FUSIONS
 from mmf.fuse.fusions.contract import LogitFusion, StepFusion, Stream
 from mmf.fuse.heads import HEADS
 from mmf.fuse.heads.sequence import SequenceHead
+from mmf.fuse.policy.contract import SegmentFusion
 
 SIZES = {"rgb": 5, "audio": 4, "text": 3}
 CLASSES = 3
 ITEMS = 8
 SEVERAL = [name for name in FUSIONS if name != "single"]
+ROWS = (StepFusion, SegmentFusion)  # the kinds that read rows
+
+
+class Pooled(nn.Module):
+    """The least recogniser that there is: a linear unit per class on the mean step."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.unit = nn.Linear(size, CLASSES)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.unit((x * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True).clamp_min(1))
 
 
 @dataclass
@@ -46,6 +59,9 @@ def build(name: str, options: dict, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     if issubclass(kind, LogitFusion):
         fusion = kind(tuple(sizes), CLASSES, chosen)
+    elif issubclass(kind, SegmentFusion):
+        streams = {n: Stream(size=d, most=9) for n, d in sizes.items()}
+        fusion = kind(streams, CLASSES, chosen, Pooled)
     elif issubclass(kind, StepFusion):
         fusion = kind({n: Stream(size=d, most=9) for n, d in sizes.items()}, chosen, 3)
     else:
@@ -65,7 +81,7 @@ def given(name: str) -> Given:
         present[i] = torch.tensor([(i >> m) & 1 == 1 for m in range(len(sizes))])
     if issubclass(kind, LogitFusion):
         return Given([3 * torch.randn(ITEMS, CLASSES) for _ in sizes], list(present.unbind(1)))
-    if not issubclass(kind, StepFusion):
+    if not issubclass(kind, ROWS):
         return Given([torch.randn(ITEMS, d) for d in sizes], list(present.unbind(1)))
     masks = []
     for m in range(len(sizes)):
@@ -76,6 +92,8 @@ def given(name: str) -> Given:
 
 
 def run(fusion: nn.Module, given: Given) -> Tensor:
+    if isinstance(fusion, SegmentFusion):
+        return fusion(given.values, given.there).logits
     if isinstance(fusion, StepFusion):
         return fusion(given.values, given.there)
     present = torch.stack(given.there, 1)
@@ -108,7 +126,7 @@ def test_the_options_of_a_fusion_equal_themselves_after_json(name, small):
 def test_a_fusion_gives_something_finite_of_its_size_for_every_item(name, fuse):
     fusion, some = fuse(name)
     fused = run(fusion, some)
-    size = CLASSES if isinstance(fusion, LogitFusion) else fusion.out_size
+    size = CLASSES if isinstance(fusion, LogitFusion | SegmentFusion) else fusion.out_size
     assert fused.shape == (ITEMS, size)
     assert fused.isfinite().all()
     assert torch.equal(run(fusion, some), fused)
@@ -134,7 +152,7 @@ def test_an_item_is_fused_alone_as_among_others(name, fuse):
 @pytest.mark.parametrize("name", SEVERAL)
 def test_what_stands_in_a_missing_feature_does_not_count(name, fuse):
     fusion, some = fuse(name)
-    if isinstance(fusion, StepFusion):  # promised zeros; and more of them change nothing
+    if isinstance(fusion, ROWS):  # promised zeros; and more of them change nothing
         longer = some.change(
             lambda x: torch.cat([x, torch.zeros_like(x[:, :3])], 1),
             lambda m: torch.cat([m, torch.zeros_like(m[:, :3])], 1),
@@ -151,7 +169,7 @@ def test_what_stands_in_a_missing_feature_does_not_count(name, fuse):
 @pytest.mark.parametrize("name", SEVERAL)
 def test_a_missing_feature_is_not_one_of_zeros(name, fuse):
     fusion, some = fuse(name)
-    if isinstance(fusion, StepFusion):
+    if isinstance(fusion, ROWS):
         there = [m | ~m.any(1, keepdim=True) for m in some.there]
     else:
         there = [torch.ones_like(m) for m in some.there]
@@ -166,6 +184,9 @@ def test_a_missing_feature_is_not_one_of_zeros(name, fuse):
 def test_gradients_reach_every_parameter_of_a_fusion(name, fuse):
     fusion, some = fuse(name)
     fused = run(fusion, some)
+    if isinstance(fusion, SegmentFusion):  # its decisions have a gradient while it trains
+        noise = 9 * torch.randn(ITEMS, fusion.segments, len(fusion.modalities))
+        fused = fusion(some.values, some.there, noise, 9.0).logits
     if not any(p.requires_grad for p in fusion.parameters()):
         return
     (fused * torch.randn_like(fused)).sum().backward()
