@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -45,8 +46,18 @@ def extracted(clips) -> Path:
     return clips
 
 
-def mmf(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run([*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True)
+@pytest.fixture
+def mmf(monkeypatch, capsys) -> Callable[..., subprocess.CompletedProcess]:
+    """A command as typed in a folder, run in this process: to start another takes seconds."""
+
+    def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["mmf", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return subprocess.CompletedProcess(arguments, ended.value.code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -104,7 +115,8 @@ def test_an_error_is_one_sentence_on_stderr(clips, line, says, code, monkeypatch
 
 
 def test_debug_shows_the_traceback(clips):
-    run = mmf("status", "nowhere.mmf", "--debug", cwd=clips)
+    line = [*COMMAND, "status", "nowhere.mmf", "--debug"]
+    run = subprocess.run(line, cwd=clips, capture_output=True, text=True, check=False)
     assert run.returncode != 0
     assert "Traceback" in run.stderr
 
@@ -140,7 +152,7 @@ def test_help_loads_no_stage(clips):
 # the main job
 
 
-def test_the_commands_as_typed_train_a_run_that_evaluates_and_predicts(extracted):
+def test_the_commands_as_typed_train_a_run_that_evaluates_and_predicts(extracted, mmf):
     run = mmf("evaluate", "runs/mfb-1", "--json", cwd=extracted)
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
@@ -178,7 +190,7 @@ def test_a_run_is_repeated_resumed_and_given_options(extracted, monkeypatch, cap
     assert "runs/fc_concat-1: 2 epochs" in capsys.readouterr().out
 
 
-def test_status_prints_one_json_object(extracted):
+def test_status_prints_one_json_object(extracted, mmf):
     run = mmf("status", "features.mmf", "--json", cwd=extracted)
     found = json.loads(run.stdout)
     assert found["videos"] == 40
@@ -188,7 +200,7 @@ def test_status_prints_one_json_object(extracted):
     assert counts == {"done": 40, "skipped": 0, "failed": 0, "missing": 0}
 
 
-def test_verify_says_whole_or_names_the_damage(extracted, tmp_path):
+def test_verify_says_whole_or_names_the_damage(extracted, tmp_path, mmf):
     assert mmf("verify", cwd=extracted).stdout == "features.mmf: whole\n"
     copy = tmp_path / "copy.mmf"
     subprocess.run(["cp", "-r", str(extracted / "features.mmf"), str(copy)], check=True)
@@ -201,7 +213,7 @@ def test_verify_says_whole_or_names_the_damage(extracted, tmp_path):
     assert "features.zarr/rgb/c.0.0: has changed" in run.stdout
 
 
-def test_another_recipe_under_a_name_is_refused_and_replaced_on_purpose(clips, tmp_path):
+def test_another_recipe_under_a_name_is_refused_and_replaced_on_purpose(clips, tmp_path, mmf):
     store = str(tmp_path / "s")
     source = str(clips / "red-low")
     first = ("extract", source, "--store", store, "--modality", "audio")
@@ -213,7 +225,7 @@ def test_another_recipe_under_a_name_is_refused_and_replaced_on_purpose(clips, t
     assert FeatureStore(store).features["audio"].rate == 2.0
 
 
-def test_what_cannot_be_used_is_a_row_and_the_job_goes_on(clips, tmp_path):
+def test_what_cannot_be_used_is_a_row_and_the_job_goes_on(clips, tmp_path, mmf):
     folder = tmp_path / "mixed"
     subprocess.run(["cp", "-r", str(clips / "red-low"), str(folder)], check=True)
     (folder / "empty.mp4").touch()
@@ -259,9 +271,11 @@ def test_retry_takes_the_failed_alone_and_says_where_there_are_none(
     assert "1 videos tried" in again
 
 
-def test_a_kill_in_the_middle_loses_nothing_and_doubles_nothing(clips, tmp_path):
+def test_a_kill_in_the_middle_loses_nothing_and_doubles_nothing(clips, tmp_path, mmf):
     features = ("--modality", "rgb", "--modality", "audio", "--modality", "flow")
-    command = ["extract", str(clips), *features, "--workers", "2", "--store"]
+    for kind in ("red-low", "blue-high"):
+        shutil.copytree(clips / kind, tmp_path / "clips" / kind)
+    command = ["extract", "clips", *features, "--workers", "2", "--store"]
     whole, killed = tmp_path / "whole.mmf", tmp_path / "killed.mmf"
     assert mmf(*command, str(whole), cwd=tmp_path).returncode == 0
     for seconds in (0.0, 0.5, 1.0):
@@ -279,7 +293,7 @@ def test_a_kill_in_the_middle_loses_nothing_and_doubles_nothing(clips, tmp_path)
     assert mmf("verify", str(killed), cwd=tmp_path).returncode == 0
 
 
-def test_a_manifest_brings_labels_splits_and_groups(clips, tmp_path):
+def test_a_manifest_brings_labels_splits_and_groups(clips, tmp_path, mmf):
     videos = sorted(clips.rglob("*.mp4"))[:12]
     lines = ["video_id,path,labels,split,series"]
     for i, path in enumerate(videos):
