@@ -11,6 +11,7 @@ import pytest
 from jaxtyping import config as jaxtyping_config
 
 from mmf import Registry
+from mmf.fuse import TrainConfig, train
 from mmf.store import FeatureSpec, FeatureStore, Track
 
 SMALL_BERT = {"vocab_size": 120, "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 32}
@@ -113,5 +114,21 @@ def make_bert(tmp_path: Path) -> Callable[..., Path]:
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         (folder / "config.json").write_text(json.dumps({"model_type": "bert", **asdict(config)}))
         return folder
+
+    return make
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """Trains a run, of one epoch unless more are asked for, in a folder of its fusion's name."""
+
+    def make(store: FeatureStore, fusion: str = "mfb", name: str = "", **options: Any) -> Path:
+        if "features" not in options:
+            options["features"] = ("a",) if fusion == "single" else ("a", "b")
+        if fusion == "mfb":
+            options.setdefault("fusion_options", {"outputs": 8})
+        config = {"epochs": 1, "batch_size": 16, "device": "cpu"} | options
+        out = tmp_path / "runs" / (name or fusion)
+        return train(TrainConfig(store=store.path, out=out, fusion=fusion, **config))
 
     return make

@@ -1,12 +1,10 @@
 """The ablation of a modality: its rows are zeros, and that is not that it is missing."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from mmf import MmfError, UnknownName
-from mmf.fuse import TrainConfig, evaluate, train
+from mmf.fuse import TrainConfig, evaluate
 from mmf.fuse.network import Network
 from mmf.store import FeatureStore
 
@@ -48,30 +46,20 @@ def test_zeroed_rows_stand_at_the_mean_and_what_is_missing_stays_missing():
     assert not torch.allclose(network({"b": features["b"]}), network(features), atol=1e-3)
 
 
-def test_a_run_may_be_trained_without_a_modality_or_measured_without(xor_store, tmp_path):
-    config = TrainConfig(
-        store=xor_store.path,
-        out=tmp_path / "both",
-        fusion="mfb",
-        fusion_options={"outputs": 16},
-        epochs=40,
-        batch_size=8,
-        lr=1e-2,
-        device="cpu",
-    )
-    both = train(config)
+def test_a_run_may_be_trained_without_a_modality_or_measured_without(xor_store, make_run):
+    options = {"fusion_options": {"outputs": 16}, "batch_size": 8, "lr": 1e-2}
+    both = make_run(xor_store, epochs=40, **options)
     assert evaluate(both, device="cpu")["accuracy"] == 1
     assert evaluate(both, device="cpu", zero=("b",))["accuracy"] < 0.8
-    alone = train(replace(config, zero=("b",), epochs=5, out=tmp_path / "alone"))
+    alone = make_run(xor_store, name="alone", epochs=5, zero=("b",), **options)
     assert TrainConfig.read(alone / "config.json").zero == ("b",)
     found = evaluate(alone, device="cpu")
     assert found["loss"] == evaluate(alone, device="cpu", zero=("b",))["loss"]
     assert found["accuracy"] < 0.8
 
 
-def test_a_feature_taken_for_missing_is_as_one_that_the_store_lacks(xor_store, tmp_path):
-    config = TrainConfig(store=xor_store.path, out=tmp_path / "run", epochs=2, device="cpu")
-    run = train(config)
+def test_a_feature_taken_for_missing_is_as_one_that_the_store_lacks(xor_store, make_run, tmp_path):
+    run = make_run(xor_store, "concat", epochs=2)
     found = evaluate(run, device="cpu", without=("b",))
     assert found["loss"] != evaluate(run, device="cpu")["loss"]
     lacking = FeatureStore.create(tmp_path / "lacking")

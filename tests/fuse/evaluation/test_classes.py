@@ -10,13 +10,11 @@ from sklearn.metrics import average_precision_score, precision_recall_fscore_sup
 
 from mmf import MmfError
 from mmf.fuse import (
-    TrainConfig,
     by_frequency,
     choose_thresholds,
     evaluate,
     evaluate_classes,
     predict,
-    train,
 )
 from mmf.fuse.evaluation.classes import CLASSES
 
@@ -35,11 +33,8 @@ def store(xor_store):
 
 
 @pytest.fixture
-def run(store, tmp_path):
-    config = TrainConfig(
-        store=store.path, out=tmp_path / "run", label_set="more", epochs=3, device="cpu"
-    )
-    return train(config)
+def run(store, make_run):
+    return make_run(store, "concat", label_set="more", epochs=3)
 
 
 def table_of(store, run, split="test"):

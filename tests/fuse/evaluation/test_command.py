@@ -8,13 +8,12 @@ from click.testing import CliRunner
 
 from mmf import MmfError
 from mmf.commands.evaluation import evaluate as command
-from mmf.fuse import TrainConfig, evaluate, evaluate_classes, thresholds, train
+from mmf.fuse import evaluate, evaluate_classes, thresholds
 
 
 @pytest.fixture
-def run(xor_store, tmp_path):
-    config = TrainConfig(store=xor_store.path, out=tmp_path / "run", epochs=1, device="cpu")
-    return train(config)
+def run(xor_store, make_run):
+    return make_run(xor_store, "concat")
 
 
 def typed(run, *words):

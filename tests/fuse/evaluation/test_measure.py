@@ -8,24 +8,15 @@ import pytest
 import torch
 
 from mmf import MmfError
-from mmf.fuse import METRICS, TrainConfig, evaluate, load, train
+from mmf.fuse import METRICS, evaluate, load
 from mmf.fuse.metrics import gap
 from mmf.fuse.run import Run
 from mmf.store import FeatureStore
 
 
 @pytest.fixture
-def run(xor_store, tmp_path):
-    config = TrainConfig(
-        store=xor_store.path,
-        out=tmp_path / "run",
-        fusion="mfb",
-        fusion_options={"outputs": 8},
-        epochs=3,
-        batch_size=16,
-        device="cpu",
-    )
-    return train(config)
+def run(xor_store, make_run):
+    return make_run(xor_store, epochs=3)
 
 
 def copy(store: FeatureStore, place, *, features=("a", "b"), spec_changes=()) -> FeatureStore:
@@ -144,13 +135,13 @@ def test_items_without_rows_are_counted_and_not_measured(run, xor_store):
     assert evaluate(run) == before | {"items_without_features": 1}
 
 
-def test_a_split_made_by_the_run_is_used_again(xor_store, tmp_path, caplog):
+def test_a_split_made_by_the_run_is_used_again(xor_store, make_run, tmp_path, caplog):
     store = FeatureStore.create(tmp_path / "other")
     for name, spec in xor_store.features.items():
         store.add(spec, [xor_store.read(name, v) for v in xor_store.state(name)])
     store.label({i.video_id: [str(i.labels[0])] for i in xor_store.items()})
     with caplog.at_level(logging.WARNING):
-        run = train(TrainConfig(store=store.path, out=tmp_path / "r", epochs=1, device="cpu"))
+        run = make_run(store, "concat")
     opened = Run.open(run)
     wanted = [v for v, s in opened.assigned.items() if s == "test"]
     assert len(wanted) in (8, 10)
@@ -159,9 +150,8 @@ def test_a_split_made_by_the_run_is_used_again(xor_store, tmp_path, caplog):
     assert evaluate(run, split="test")["items"] == len(wanted)
 
 
-def test_a_run_on_some_of_the_training_videos_is_not_taken_for_another(xor_store, tmp_path, caplog):
-    config = TrainConfig(store=xor_store.path, epochs=1, train_videos=20, seed=1, device="cpu")
-    run = train(replace(config, out=tmp_path / "some"))
+def test_a_run_on_some_of_the_training_videos_is_not_taken_for_another(xor_store, make_run, caplog):
+    run = make_run(xor_store, "concat", train_videos=20, seed=1)
     evaluate(run)
     assert "not those that run" not in caplog.text
     xor_store.label({v: ["same"] for v in ("v00", "v01", "v02")}, split={"v00": "test"})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmf import MmfError
-from mmf.fuse import TrainConfig, choose_thresholds, predict, thresholds, train
+from mmf.fuse import choose_thresholds, predict, thresholds
 from mmf.fuse.evaluation import accumulator
 from mmf.fuse.evaluation.thresholds import best_threshold
 
@@ -17,9 +17,8 @@ def f1(said: np.ndarray, hits: np.ndarray) -> float:
 
 
 @pytest.fixture
-def run(xor_store, tmp_path):
-    config = TrainConfig(store=xor_store.path, out=tmp_path / "run", epochs=2, device="cpu")
-    return train(config)
+def run(xor_store, make_run):
+    return make_run(xor_store, "concat", epochs=2)
 
 
 def test_a_run_without_thresholds_says_how_they_are_chosen(run):
@@ -41,7 +40,7 @@ def test_thresholds_of_other_weights_are_refused(run):
         thresholds(run)
 
 
-def test_a_class_without_a_positive_has_no_threshold(xor_store, tmp_path):
+def test_a_class_without_a_positive_has_no_threshold(xor_store, make_run):
     items = xor_store.items()
     classes = xor_store.classes()
     labels = {i.video_id: [classes[i.labels[0]]] for i in items}
@@ -49,10 +48,7 @@ def test_a_class_without_a_positive_has_no_threshold(xor_store, tmp_path):
     split = {i.video_id: i.split for i in items}
     assert split["v00"] == "train"
     xor_store.label(labels, split=split, name="more")
-    config = TrainConfig(
-        store=xor_store.path, out=tmp_path / "r", label_set="more", epochs=1, device="cpu"
-    )
-    found = choose_thresholds(train(config))
+    found = choose_thresholds(make_run(xor_store, "concat", label_set="more"))
     assert found["seldom"] is None
     assert isinstance(found["same"], float)
 
