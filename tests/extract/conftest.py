@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from torch import nn
 
 from mmf.extract.sample_set import make_sample_set
 
@@ -80,6 +81,24 @@ def _add_sine(container, stream, seconds: float) -> None:
         frame.sample_rate, frame.pts, frame.time_base = RATE, at, Fraction(1, RATE)
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
+
+
+@pytest.fixture(scope="session")
+def with_statistics() -> Callable[[nn.Module], nn.Module]:
+    """Fills a network as if it had learned: convolutions by He, batch norms off identity."""
+
+    def fill(network: nn.Module) -> nn.Module:
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.running_mean, 0, 0.1)
+                nn.init.uniform_(module.running_var, 0.5, 2)
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, 0, 0.1)
+        return network.eval()
+
+    return fill
 
 
 @pytest.fixture

@@ -15,19 +15,11 @@ from mmf.extract.request import parse_feature
 
 
 @pytest.fixture(scope="module")
-def theirs() -> nn.Module:
+def theirs(with_statistics) -> nn.Module:
     """torchvision's network with the classes of 2015; its names and shapes are the checkpoint's."""
     torch.manual_seed(0)
-    network = inception_v3(
-        weights=None, num_classes=1008, aux_logits=False, init_weights=False, transform_input=False
-    ).eval()
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
-    return network
+    how = {"num_classes": 1008, "aux_logits": False, "transform_input": False}
+    return with_statistics(inception_v3(weights=None, init_weights=False, **how))
 
 
 @pytest.fixture(scope="module")
