@@ -105,7 +105,7 @@ EXPERIMENTS = {
         },
         claims=[("MLP-Mixer", "MMFTransformer"), ("MLP-Mixer", "concat")],
         metric="accuracy",
-        rates=(1e-3, 3e-3),
+        rates=(3e-4, 1e-3, 3e-3),
         sizes=(125, 500, 2000),
         rules=("linear in the means", "the truth"),
     ),
