@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmf.extract.asked import JobOptions
     from mmf.extract.backbones import BACKBONES, Backbone, backbone
+    from mmf.extract.chosen import Chosen, Counted, choosable, count_rows
     from mmf.extract.job import extract
     from mmf.extract.manifest import Input, Manifest, read_manifest
     from mmf.extract.pipeline import VideoEnded
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "backbones": ("BACKBONES", "Backbone", "backbone"),
     "asked": ("JobOptions",),
+    "chosen": ("Chosen", "Counted", "choosable", "count_rows"),
     "job": ("extract",),
     "manifest": ("Input", "Manifest", "read_manifest"),
     "pipeline": ("VideoEnded",),
@@ -37,6 +39,8 @@ __all__ = [
     "BACKBONES",
     "PRESETS",
     "Backbone",
+    "Chosen",
+    "Counted",
     "Counts",
     "Estimate",
     "FeatureRequest",
@@ -48,6 +52,8 @@ __all__ = [
     "Plan",
     "VideoEnded",
     "backbone",
+    "choosable",
+    "count_rows",
     "extract",
     "measure",
     "parse_feature",

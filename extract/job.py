@@ -6,12 +6,13 @@ is done is not done again, whoever did it; the same command goes on where the la
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mmf import MmfError
 from mmf.extract.asked import USUAL, Asked, JobOptions, asked
 from mmf.extract.backbones import Backbone
+from mmf.extract.chosen import Chosen
 from mmf.extract.lanes import LONG_BYTES, Work, bytes_of, run_here, run_processes
 from mmf.extract.manifest import Input, Manifest
 from mmf.extract.pipeline import Feature, Task
@@ -31,12 +32,15 @@ def extract(
     requests: Sequence[FeatureRequest],
     options: JobOptions = USUAL,
     progress: Progress | None = None,
+    *,
+    chosen: Mapping[str, Chosen] | None = None,
 ) -> JobResult:
     """Extract the requested features of every video of `source` into `store`.
 
     `source` is a folder, a media file, a manifest file or a Manifest. A video that cannot be used
     is a row of `store.failures()`, never an exception; MmfError is for what stops the whole job
-    (weights, another recipe under the same name), OSError for the store.
+    (weights, another recipe under the same name), OSError for the store. With `chosen`, by video,
+    only these rows of a video are extracted, which then are all that the store has of it.
 
     >>> rgb = FeatureRequest(name="rgb", modality="rgb", backbone="hog")
     >>> extract("clips", "features.mmf", [rgb]).counts["rgb"]
@@ -45,14 +49,15 @@ def extract(
     job = asked(source, store, requests, options)
     # before the store: weights that cannot be had leave nothing behind
     backbones = [build(request, device=job.device) for request in job.requests]
-    result = _Job(job).run(backbones, progress or (lambda _: None))
+    result = _Job(job, chosen or {}).run(backbones, progress or (lambda _: None))
     if isinstance(store, FeatureStore):
         store.refresh()
     return result
 
 
 class _Job:
-    def __init__(self, job: Asked):
+    def __init__(self, job: Asked, chosen: Mapping[str, Chosen]):
+        self.chosen = chosen
         self.job, self.options, self.device = job, job.options, job.device
         self.inputs, self.requests = job.inputs, job.requests
         self.store = FeatureStore.create(job.path)
@@ -66,7 +71,8 @@ class _Job:
         ]
         groups: dict[tuple[str, ...], list[Task]] = {}
         for names, task in self.job.todo(self.store):
-            groups.setdefault(names, []).append(task)
+            one = replace(task, chosen=self.chosen.get(task.source.video_id))
+            groups.setdefault(names, []).append(one)
         todo = sum(map(len, groups.values()))
         lanes = {names: self._lanes(tasks) for names, tasks in groups.items()}
         progress(

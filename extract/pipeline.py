@@ -15,8 +15,9 @@ from typing import Literal, Protocol
 import numpy as np
 
 from mmf.extract.backbones import Backbone
+from mmf.extract.chosen import Chosen
 from mmf.extract.decoder.events import Ended, Event, Failed, Restarted, Sample
-from mmf.extract.decoder.parent import Decoder
+from mmf.extract.decoder.parent import Decoder, Some
 from mmf.extract.hearing import Listener
 from mmf.extract.manifest import Input
 from mmf.extract.rows import RowBatch, Rows, Unstorable, storable
@@ -40,6 +41,7 @@ class Task:
 
     source: Input
     attempts: int = 1  # this one included
+    chosen: Chosen | None = None  # of its rows; None: all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,15 +181,25 @@ class Lane:
                 captions=source.captions,
                 size=source.size,
                 sha256=source.sha256,
+                some=self._some(task.chosen),
             )
         return decoder.pending > 0
+
+    def _some(self, chosen: Chosen | None) -> Some | None:
+        """The rows that the decoder is to give, of each signal those of all its features."""
+        if chosen is None:
+            return None
+        names = [[self._features[f].spec.name for f in of] for of in self._features_of]
+        return chosen.seconds, [chosen.union(of) for of in names]
 
     def _handle(self, event: Event) -> None:
         video = self._videos[event.key]
         match event:
             case Sample():
-                forwarded = False
+                forwarded, chosen = False, video.task.chosen
                 for f in self._features_of[event.signal]:
+                    if chosen and not chosen.has(self._features[f].spec.name, event.row):
+                        continue
                     rows = video.features[f]
                     rows.times.append(event.time)
                     forwarded |= self._batches[f].add(rows, event.payload)

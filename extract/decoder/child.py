@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import av
@@ -25,6 +25,7 @@ from mmf.extract.decoder.ring import Ring
 from mmf.extract.media.decoding import Done, Facts, Opened, Request, Row, decode
 from mmf.extract.media.opening import Limits, Unusable, check_identity
 from mmf.extract.media.row_counts import plan
+from mmf.extract.media.some_rows import decode_some
 from mmf.extract.signals import from_json
 
 _PR_SET_PDEATHSIG = 1
@@ -60,7 +61,7 @@ def _confine(memory_bytes: int, parent: int) -> None:
 class _Worker:
     def __init__(self, options: dict[str, Any], limits: Limits, ring: Ring, events: int):
         self._signals = [from_json(values) for values in options["signals"]]
-        self._allow_partial = bool(options["allow_partial"])
+        self._options = options
         self._work = plan if options["plan"] else decode
         self._limits, self._ring, self._events = limits, ring, events
 
@@ -70,18 +71,32 @@ class _Worker:
         while left:
             left = left[os.write(self._events, left) :]
 
-    def work(self, path: str, captions: str | None, size: int | None, sha256: str | None) -> None:
-        """One file: its rows, then `done` or `failed`."""
+    def work(
+        self,
+        path: str,
+        captions: str | None,
+        size: int | None,
+        sha256: str | None,
+        some: tuple[float, list[list[tuple[int, int]]]] | None,
+    ) -> None:
+        """One file: its rows, or some of them, then `done` or `failed`."""
         facts = Facts()
         try:
             check_identity(path, size, sha256)
             request = Request(
                 limits=self._limits,
-                allow_partial=self._allow_partial,
+                allow_partial=bool(self._options["allow_partial"]),
                 captions=captions,
+                exactly=bool(self._options["exactly"]),
                 facts=facts,
             )
-            self._tell(self._work(path, self._signals, request), facts)
+            if some is None:
+                self._tell(self._work(path, self._signals, request), facts)
+                return
+            seconds, ranges = some
+            only = {i: [n for r in of for n in range(*r)] for i, of in enumerate(ranges)}
+            request = replace(request, only=only)
+            self._tell(decode_some(path, self._signals, request, seconds), facts)
         except Unusable as error:
             self.say("failed", error.reason, error.stage, str(error), asdict(facts))
         except MemoryError:

@@ -26,6 +26,9 @@ AHEAD = 64  # files the process knows of before it needs them
 START_TIMEOUT = 120.0  # seconds for the process to import and answer
 ATTEMPTS = 2  # of a file that crashes the process
 
+# the seconds of a file, and of each signal the rows wanted, as (first, end)
+Some = tuple[float, Sequence[Sequence[tuple[int, int]]]]
+
 
 @dataclass(kw_only=True)
 class _Job:
@@ -34,6 +37,7 @@ class _Job:
     captions: str | None
     size: int | None
     sha256: str | None
+    some: Some | None
     fetched: dict[str, Staged] = field(default_factory=dict)  # by URL
     attempts: int = 0
     waited: float = 0.0  # seconds that we waited for its rows
@@ -53,7 +57,7 @@ class _Job:
     def command(self) -> bytes:
         here = {url: staged.path() for url, staged in self.fetched.items()}
         path, captions = (name and here.get(name, name) for name in (self.path, self.captions))
-        return json_line([path, captions, self.size, self.sha256])
+        return json_line([path, captions, self.size, self.sha256, self.some])
 
 
 class Decoder:
@@ -62,7 +66,7 @@ class Decoder:
     The events of a file come together and in order of time for each signal; files do not
     interleave. One thread submits and takes the events: on Linux the process dies with the thread
     that started it. With `plan` nothing is decoded, and files end with the rows that they will have
-    (`mmf.extract.media.row_counts`).
+    (`mmf.extract.media.row_counts`): foreseen by headers or, `exactly`, told by every packet.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Decoder:
         limits: Limits = DEFAULT_LIMITS,
         allow_partial: bool = False,
         plan: bool = False,
+        exactly: bool = False,
     ):
         arrays = [signal.sound if isinstance(signal, Cues) else signal for signal in signals]
         self._shapes = [(_dtype(one), one.row_shape) if one else (None, ()) for one in arrays]
@@ -82,6 +87,7 @@ class Decoder:
             "limits": asdict(limits),
             "allow_partial": allow_partial,
             "plan": plan,
+            "exactly": exactly,
         }
         self._limits = limits
         self.starting_cpu_seconds = 0.0  # of its processes, before they were ready
@@ -110,12 +116,15 @@ class Decoder:
         captions: str | None = None,
         size: int | None = None,
         sha256: str | None = None,
+        some: Some | None = None,
     ) -> None:
         """Queues a file. `captions` names its caption file; `size`, `sha256` must be the file's.
 
+        With `some`, these rows alone are given, under their numbers (`media.some_rows`).
+
         Files at URLs are fetched from now on, in order, while others are decoded.
         """
-        job = _Job(key=key, path=path, captions=captions, size=size, sha256=sha256)
+        job = _Job(key=key, path=path, captions=captions, size=size, sha256=sha256, some=some)
         for url, of_size in ((path, size), (captions, None)):
             if url is not None and is_far(url):
                 self._staging = self._staging or Staging(self._limits.staged_bytes)

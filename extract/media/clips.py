@@ -5,7 +5,7 @@ is there; frames are cropped as they come, so that no decoded frame is held for 
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,22 +21,25 @@ _SIDES = {1: (0,), 3: (-1, 0, 1)}
 class _Clip:
     """A clip on its way: the pictures it has, by how many frames they lie behind its first."""
 
+    number: int
     begin: int  # number of its first frame
     time: float
     crops: dict[int, list[np.ndarray]] = field(default_factory=dict)
 
 
 class ClipRows:
-    """The rows of one Clips signal: pictures in, (time, payload) out, in order."""
+    """The rows of one Clips signal: pictures in, (time, payload) out, in order.
 
-    def __init__(self, signal: Clips, grid: Grid):
-        self._signal, self._grid = signal, grid
+    With `only`, only these rows: pictures may then begin at the first of them.
+    """
+
+    def __init__(self, signal: Clips, grid: Grid, only: Collection[int] | None = None):
+        self._signal, self._grid, self._only = signal, grid, only
         self._firsts = range(0, signal.frames * signal.stride, signal.stride)
         self._wanted = {f + i for f in self._firsts for i in range(1 + signal.pairs)}
         self._sides = _SIDES[signal.crops]
         self._clips: deque[_Clip] = deque()
-        self._begun = 0  # clips
-        self._given = 0  # rows
+        self._begun = 0 if only is None else min(only) // signal.crops  # clips
         self._seen = 0  # pictures
         self._before: Picture | None = None
         self._last: Picture | None = None
@@ -70,10 +73,18 @@ class ClipRows:
         """Begin the clips before number `until` at the last picture."""
         last = self._last
         while last is not None and self._begun < until:
-            clip = _Clip(begin=self._seen - 1, time=last.time)
-            self._take(clip, 0, last)
-            self._clips.append(clip)
+            if any(map(self._is_wanted, self._rows_of(self._begun))):
+                clip = _Clip(number=self._begun, begin=self._seen - 1, time=last.time)
+                self._take(clip, 0, last)
+                self._clips.append(clip)
             self._begun += 1
+
+    def _rows_of(self, clip: int) -> range:
+        crops = self._signal.crops
+        return range(clip * crops, (clip + 1) * crops)
+
+    def _is_wanted(self, row: int) -> bool:
+        return self._only is None or row in self._only
 
     def _take(self, clip: _Clip, behind: int, picture: Picture) -> None:
         if behind in self._wanted:
@@ -88,12 +99,13 @@ class ClipRows:
         for first in self._firsts:
             there = [clip.crops[first + i] for i in steps if first + i in clip.crops]
             pictures += there if len(there) == len(steps) else self._tail()
-        for side in range(len(self._sides)):
+        for side, number in enumerate(self._rows_of(clip.number)):
+            if not self._is_wanted(number):
+                continue
             row = np.stack([crops[side] for crops in pictures]).reshape(self._signal.row_shape)
             if self._signal.shuffle is not None:
-                random = np.random.default_rng([self._signal.shuffle, self._given])
+                random = np.random.default_rng([self._signal.shuffle, number])
                 row = row[random.permutation(len(row))]
-            self._given += 1
             yield clip.time, row
 
     def _tail(self) -> list[list[np.ndarray]]:

@@ -7,7 +7,7 @@ frames and a window of sound, never a video.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -87,6 +87,8 @@ class Request:
     limits: Limits = DEFAULT_LIMITS
     allow_partial: bool = False  # take a file that ends before its header says
     captions: str | None = None  # the caption file, where it is not to be looked for
+    only: Mapping[int, Collection[int]] | None = None  # by signal the rows to give; None: all
+    exactly: bool = False  # where nothing is decoded: believe packets alone
     facts: Facts = field(default_factory=Facts)  # filled in on the way
 
 
@@ -139,20 +141,26 @@ class Pass:
         self.pictures: dict[int, PictureRows | ClipRows] = {}
         self.sounds: dict[int, SoundRows] = {}
         self.cues: dict[int, CueRows] = {}
-        self._shown: float | None = None  # the last picture's time
+        self.shown: float | None = None  # the last picture's time
         self._packets_of_sound: Counter[int] = Counter()  # by stream
         self._frames_of_sound: Counter[int] = Counter()
+        # where not all rows are wanted, those that are, by signal
+        wanted = {i: frozenset(rows) for i, rows in (request.only or {}).items()}
+        self._numbers = {i: iter(sorted(rows)) for i, rows in wanted.items()}
         for index, signal in enumerate(signals):
+            only = wanted.get(index)
+            if only is not None and not only:
+                continue
             tracks = audio_streams(container, signal.track) if isinstance(signal, Waves) else []
             if isinstance(signal, Waves) and tracks:
                 of = [stream.index for stream in tracks]
-                self.sounds[index] = SoundRows(signal, self.clock.start, of)
+                self.sounds[index] = SoundRows(signal, self.clock.start, of, only)
             elif isinstance(signal, Pictures) and self.video is not None:
                 grid = grid_of(signal, self.clock.start, end, step_of(self.video))
                 if isinstance(signal, Clips):
-                    self.pictures[index] = ClipRows(signal, grid)
+                    self.pictures[index] = ClipRows(signal, grid, only)
                 else:
-                    self.pictures[index] = PictureRows(signal, grid)
+                    self.pictures[index] = PictureRows(signal, grid, only)
             elif not isinstance(signal, Cues):
                 self.missing[index] = "no_such_stream"
 
@@ -172,10 +180,10 @@ class Pass:
 
     def rows(self) -> Iterator[Row]:
         """Every row of every signal."""
-        decoders = self._decoders()
+        decoders = self.decoders()
         longest = self.request.limits.max_duration
         captioned = [rows.pictures for rows in self.cues.values() if rows.pictures is not None]
-        for packet in self._packets():
+        for packet in self.packets():
             self.clock.see(packet)
             if captioned and self.video and packet.stream.index == self.video.index:
                 for pictures in captioned:
@@ -195,11 +203,11 @@ class Pass:
             raise Unusable("truncated", "decode", "shorter than its header says, in bytes.")
         self.clock.check_whole(self.container)
 
-    def _decoders(self) -> dict[int, Callable[[Packet], Iterator[Row]]]:
+    def decoders(self) -> dict[int, Callable[[Packet], Iterator[Row]]]:
         """What is to be done with the packets of each stream that is decoded."""
         decoders: dict[int, Callable[[Packet], Iterator[Row]]] = {}
         if self.pictures and self.video is not None:
-            decoders[self.video.index] = self._picture_rows
+            decoders[self.video.index] = self.picture_rows
         for sounds in self.sounds.values():
             decoders.update(dict.fromkeys(sounds.tracks, self._sound_rows))
         streams = [rows.stream for rows in self.cues.values() if rows.stream is not None]
@@ -222,7 +230,7 @@ class Pass:
             return "NONKEY"
         return "NONREF" if any(signal.decode == "fast" for signal in asked) else "DEFAULT"
 
-    def _packets(self) -> Iterator[Packet]:
+    def packets(self) -> Iterator[Packet]:
         """Every packet; behind a damaged place reading goes on."""
         errors = 0
         while errors < MAX_READ_ERRORS:
@@ -246,19 +254,20 @@ class Pass:
             self.facts.bad_packets += 1
             return ()
 
-    def _picture_rows(self, packet: Packet) -> Iterator[Row]:
+    def picture_rows(self, packet: Packet) -> Iterator[Row]:
+        """The rows that are settled now that this packet of the video is there."""
         for frame in self._decoded(packet):
             self.facts.frames += 1
             time = _time_of(frame)
             if time is None:
-                time = (self._shown or self.clock.start) + step_of(packet.stream)
-            if self._shown is not None and time <= self._shown:
-                self.facts.bad_packets += time < self._shown  # clocks that jump back are a fault
+                time = (self.shown or self.clock.start) + step_of(packet.stream)
+            if self.shown is not None and time <= self.shown:
+                self.facts.bad_packets += time < self.shown  # clocks that jump back are a fault
                 continue
-            self._shown = time
+            self.shown = time
             picture = Picture(frame, time)
             for index, rows in self.pictures.items():
-                yield from self._numbered(index, rows.push(picture, self.clock.end))
+                yield from self.numbered(index, rows.push(picture, self.clock.end))
 
     def _sound_rows(self, packet: Packet) -> Iterator[Row]:
         stream = packet.stream.index
@@ -268,7 +277,7 @@ class Pass:
             for index, rows in self.sounds.items():
                 if stream in rows.tracks:
                     made = rows.push(frame, _time_of(frame), self.clock.end, stream)
-                    yield from self._numbered(index, made)
+                    yield from self.numbered(index, made)
 
     def _take_cues(self, packet: Packet) -> Iterator[Row]:
         subtitles = self._decoded(packet)
@@ -284,22 +293,26 @@ class Pass:
             if packets and not self._frames_of_sound[stream]:
                 raise Unusable("undecodable", "decode", "nothing of the sound could be decoded.")
         for index, pictures in self.pictures.items():
-            yield from self._numbered(index, pictures.finish(self.clock.end))
+            yield from self.numbered(index, pictures.finish(self.clock.end))
         for index, sounds in self.sounds.items():
             if any(self._packets_of_sound[stream] for stream in sounds.tracks):
-                yield from self._numbered(index, sounds.finish(self.clock.end))
+                yield from self.numbered(index, sounds.finish(self.clock.end))
             else:
                 self.missing[index] = "no_such_stream"
         for index, cues in self.cues.items():
-            yield from self._numbered(index, cues.finish())
+            yield from self.numbered(index, cues.finish())
             if not self.counts[index]:
                 self.missing[index] = "no_captions"
 
-    def _numbered(
+    def numbered(
         self, index: int, rows: Iterable[tuple[float, np.ndarray] | tuple[float, str]]
     ) -> Iterator[Row]:
+        """What a signal's rows are called: by their number among all."""
         for time, payload in rows:
-            yield Row(signal=index, row=self.counts[index], time=time, payload=payload)
+            number = self.counts[index]
+            if index in self._numbers:
+                number = next(self._numbers[index])
+            yield Row(signal=index, row=number, time=time, payload=payload)
             self.counts[index] += 1
 
 

@@ -6,7 +6,7 @@ that are kept are converted.
 """
 
 import struct
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from typing import cast
 
 import numpy as np
@@ -83,11 +83,16 @@ def _turn(frame: VideoFrame) -> tuple[int, int, int, int]:
 
 
 class PictureRows:
-    """The rows of one Frames or FramePairs signal: pictures in, (time, payload) out, in order."""
+    """The rows of one Frames or FramePairs signal: pictures in, (time, payload) out, in order.
 
-    def __init__(self, signal: Frames | FramePairs, grid: Grid):
-        self._signal, self._grid = signal, grid
-        self._rows = 0
+    Of a grid, `only` these rows, where it is given: pictures may then begin at the first of them.
+    """
+
+    def __init__(
+        self, signal: Frames | FramePairs, grid: Grid, only: Collection[int] | None = None
+    ):
+        self._signal, self._grid, self._only = signal, grid, only
+        self._rows = 0 if only is None else min(only)
         self._before: Picture | None = None  # the last picture but one
         self._last: Picture | None = None
 
@@ -101,8 +106,7 @@ class PictureRows:
         if last is not None:
             middle = last.time + (picture.time - last.time) / 2
             settled = min(self._grid.rows_until(middle), self._grid.rows_before(end))
-            for _ in range(self._rows, settled):
-                self._rows += 1
+            for _ in self._next(settled):
                 yield last.time, self._payload(last, last, picture)
         self._before, self._last = last, picture
 
@@ -111,9 +115,15 @@ class PictureRows:
         last = self._last
         if last is None:
             return
-        for _ in range(self._rows, self._grid.rows_before(end)):
-            self._rows += 1
+        for _ in self._next(self._grid.rows_before(end)):
             yield last.time, self._payload(last, self._before or last, last)
+
+    def _next(self, until: int) -> Iterator[int]:
+        """The rows before number `until` that are to be given now."""
+        while self._rows < until:
+            self._rows += 1
+            if self._only is None or self._rows - 1 in self._only:
+                yield self._rows - 1
 
     def _payload(self, nearest: Picture, first: Picture, second: Picture) -> np.ndarray:
         if isinstance(self._signal, Frames):

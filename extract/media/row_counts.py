@@ -1,9 +1,9 @@
 """How many rows a media file will give, told by its header, or by its packets; nothing is decoded.
 
 The header is believed where it says how long the streams are, which is a matter of milliseconds.
-The packets are read where it does not, and where rows are counted by them: keyframes and embedded
-captions. Captions in the pictures are not foreseen, and what decoding shows later (an edit list,
-damage) may differ.
+The packets are read where it does not or is not to be, and where rows are counted by them:
+keyframes and embedded captions. Captions in the pictures are not foreseen, and what decoding shows
+later (an edit list, damage) may differ.
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ def plan(path: str, signals: Sequence[Signal], request: Request) -> Iterator[Ope
         end, packets = _declared_end(one_pass), Counter[int]()
         keyframes = any(isinstance(s, Pictures) and s.sample == "keyframes" for s in signals)
         captioned = any(rows.stream is not None for rows in one_pass.cues.values())
-        if end is None or keyframes or captioned:
+        if end is None or keyframes or captioned or request.exactly:
             packets = _count_packets(one_pass)
             end = one_pass.clock.end
         request.facts.duration = end - one_pass.clock.start
@@ -80,6 +80,8 @@ def _rows(one_pass: Pass, index: int, end: float, packets: Counter[int]) -> int:
     if index in one_pass.missing:
         return 0
     if isinstance(signal, Waves):
+        if packets and not any(packets[stream] for stream in one_pass.sounds[index].tracks):
+            return 0
         return Grid(start=start, fps=signal.fps, limit=signal.limit).rows_before(end)
     if not isinstance(signal, Pictures):
         cues = one_pass.cues[index]

@@ -4,7 +4,7 @@ Channels are averaged, the samples laid out by their presentation times (gaps ar
 are cut), then resampled, all in a stream: what is held is one window.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import av
 import numpy as np
@@ -117,11 +117,17 @@ class SoundRows:
     """The rows of one Waves signal: audio frames in, (time, payload) out, in order.
 
     Of several `streams` (their indices) the mean is taken; one that has nothing at a time is silent
-    there.
+    there. With `only`, only these rows.
     """
 
-    def __init__(self, signal: Waves, start: float, streams: Sequence[int] = (0,)):
-        self._signal = signal
+    def __init__(
+        self,
+        signal: Waves,
+        start: float,
+        streams: Sequence[int] = (0,),
+        only: Collection[int] | None = None,
+    ):
+        self._signal, self._only = signal, only
         self._grid = Grid(start=start, fps=signal.fps, limit=signal.limit)
         self._rows = 0
         self.tracks = {index: _Track(signal, start) for index in streams}
@@ -143,7 +149,7 @@ class SoundRows:
         for track in self.tracks.values():
             track.flush()
         for _ in range(self._rows, self._grid.rows_before(end)):
-            yield self._next_row()
+            yield from self._next_row()
 
     def _complete(self, end: float) -> Iterator[tuple[float, np.ndarray]]:
         while (
@@ -151,7 +157,7 @@ class SoundRows:
             and self._grid.time(self._rows) < end - EDGE
             and not self._full
         ):
-            yield self._next_row()
+            yield from self._next_row()
 
     @property
     def _until(self) -> int:
@@ -164,7 +170,7 @@ class SoundRows:
     def _first_sample(self) -> int:
         return round(self._rows / self._signal.fps * self._signal.sample_rate)
 
-    def _next_row(self) -> tuple[float, np.ndarray]:
+    def _next_row(self) -> Iterator[tuple[float, np.ndarray]]:
         first = self._first_sample()
         row = np.zeros(self._signal.samples, np.float32)
         for track in self.tracks.values():
@@ -172,8 +178,9 @@ class SoundRows:
             row[: len(window)] += window
         if len(self.tracks) > 1:
             row /= len(self.tracks)
-        time = self._grid.time(self._rows)
+        number, time = self._rows, self._grid.time(self._rows)
         self._rows += 1
         for track in self.tracks.values():
             track.forget(self._first_sample())
-        return time, row
+        if self._only is None or number in self._only:
+            yield time, row
