@@ -132,8 +132,8 @@ def report_job(result: "JobResult", store: str) -> None:
     )
     click.echo(f"{store}: {result.tried} videos tried in {result.seconds:.1f} s{rate}")
     if result.frames or result.spent.forward_all.rows:
-        click.echo(_line_of(result))
         click.echo(_costs_of(result))
+        click.echo(_line_of(result))
     if any(n.failed for n in result.counts.values()):
         click.echo(f"why videos failed: mmf status {shlex.quote(store)} --failures")
     if result.stopped:
