@@ -11,7 +11,10 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -84,24 +87,64 @@ def measure(root: Path) -> dict[str, float]:
     permuted = time.perf_counter()
     items = store.all_items(tuple(FEATURES))
     Loader(store=store, items=items, features=tuple(FEATURES))
-    places, before_plan = time.perf_counter(), memory()
-    plan = make_plan(store, TrainConfig(store=root), {})
-    planned = time.perf_counter()
-    _ = plan.digest(), videos_digest(plan.items["train"].video_ids)
-    hashed = time.perf_counter()
-    Loader(store=store, items=plan.items["train"], features=tuple(FEATURES), balance=True)
+    places = time.perf_counter()
     return {
         "videos": len(found.items),
         "windows": len(found.ends),
         "open s": opened - begin,
         "epoch permutation s": permuted - opened,
         "items and their places s": places - permuted,
-        "plan of a training s": planned - places,
+        **measure_plan(store),
+        "memory MB": memory() - before,
+        **measure_deal(store),
+    }
+
+
+def measure_plan(store: FeatureStore) -> dict[str, float]:
+    """Of a training on the store's own split."""
+    before, begin = memory(), time.perf_counter()
+    with most_memory() as most:
+        plan = make_plan(store, TrainConfig(store=store.path))
+        planned = time.perf_counter()
+        _ = plan.digest(), videos_digest(plan.items["train"].video_ids), plan.positives()
+    hashed = time.perf_counter()
+    Loader(store=store, items=plan.items["train"], features=tuple(FEATURES), balance=True)
+    return {
+        "plan of a training s": planned - begin,
         "its digests s": hashed - planned,
         "its loader s": time.perf_counter() - hashed,
-        "memory of the plan MB": memory() - before_plan,
-        "memory MB": memory() - before,
+        "most memory of the plan MB": max(most) - before,
+        "memory of plan and loader MB": memory() - before,
     }
+
+
+def measure_deal(store: FeatureStore) -> dict[str, float]:
+    """Of a plan that has to deal the videos out itself."""
+    before, begin = memory(), time.perf_counter()
+    with most_memory() as most:
+        make_plan(store, TrainConfig(store=store.path, split_set="none"))
+    return {
+        "plan without a split s": time.perf_counter() - begin,
+        "its most memory MB": max(most) - before,
+    }
+
+
+@contextmanager
+def most_memory() -> Iterator[list[float]]:
+    """What `memory` is now and then; the maximum is known at the end."""
+    found, done = [memory()], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            found.append(memory())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        thread.join()
 
 
 def memory() -> float:

@@ -1,6 +1,7 @@
 """A run: the folder that a training leaves, and the network in it.
 
 config.json      the TrainConfig, and what it met: snapshot, features, classes, splits
+splits.parquet   the split of each video for which the store had none, so that it stays the same
 metrics.jsonl    a line per epoch
 checkpoints/     the last two; each has the network as it was, the best so far, the optimiser
 """
@@ -12,17 +13,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from mmf import MmfError, __version__
 from mmf.fuse.config import TrainConfig
 from mmf.fuse.network import Network
+from mmf.fuse.splits import NONE
 from mmf.fuse.training import checkpoint
 from mmf.fuse.training.plan import Plan, videos_digest
 from mmf.store import FeatureSpec, FeatureStore
+from mmf.store.catalog import SPLITS
+from mmf.store.records import table_bytes
 from mmf.store.spec import differing_field
 
 _FORMAT = 2
+_SPLITS = "splits.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +42,7 @@ class Run:
     classes: tuple[str, ...]
     task: str
     loss: str
-    assigned: dict[str, str]  # video → split, where the store left it open
+    assigned: pa.Table  # the split of videos (`SPLITS`), where the store left it open
     digest: str  # of the items and labels that it learns from
     trained_on: str  # digest of the videos of the train split
     snapshot: str  # of the store
@@ -64,6 +71,8 @@ class Run:
         part.mkdir(parents=True, exist_ok=True)
         values = self._to_json(plan) | {"parameters": parameters}
         checkpoint.write_json(part / "config.json", values)
+        if len(self.assigned):
+            checkpoint.write_bytes(part / _SPLITS, table_bytes(self.assigned))
         part.rename(self.path)
 
     @classmethod
@@ -90,7 +99,7 @@ class Run:
             classes=tuple(data["classes"]),
             task=data["task"],
             loss=data["loss"],
-            assigned=data["assigned"],
+            assigned=_assigned(path, data["assigned"]),
             digest=data["digest"],
             trained_on=data["trained_on"],
             snapshot=data["snapshot"],
@@ -162,7 +171,7 @@ class Run:
                 "task": self.task,
                 "loss": self.loss,
                 "items": {split: len(part) for split, part in plan.items.items()},
-                "assigned": self.assigned,
+                "assigned": len(self.assigned),
             },
             "environment": {"torch": torch.__version__, "python": platform.python_version()},
         }
@@ -175,6 +184,22 @@ def load(run: str | Path) -> Network:
     (dequantised), as `FeatureStore.read` gives them.
     """
     return Run.open(run).trained()
+
+
+def _assigned(path: Path, kept: int | Mapping[str, str]) -> pa.Table:
+    """The splits that a run has decided; once they stood in config.json, by video."""
+    if isinstance(kept, Mapping):
+        videos = sorted(kept)
+        return pa.table([videos, [kept[v] for v in videos]], schema=SPLITS)
+    if not kept:
+        return NONE
+    try:
+        return pq.read_table(path / _SPLITS, schema=SPLITS, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise MmfError(
+            f"the splits {str(path / _SPLITS)!r} of {kept} videos cannot be read: {error}. Without "
+            "them nobody knows what the run was trained on; train it again."
+        ) from error
 
 
 def next_free(fusion: str, parent: Path = Path("runs")) -> Path:

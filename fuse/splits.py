@@ -1,7 +1,7 @@
 """Which split an item is in: by the store, or decided here and saved with the run."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -9,12 +9,15 @@ import pyarrow.compute as pc
 
 from mmf import MmfError
 from mmf.store import Item
+from mmf.store.catalog import SPLITS
 from mmf.store.items import Items
 from mmf.store.order import epoch_order
-from mmf.store.split import assign
+from mmf.store.places import at_places, firsts, places
+from mmf.store.split import NAMES, deal
 
 logger = logging.getLogger(__name__)
 
+NONE = SPLITS.empty_table()  # no video is assigned
 SHARES = (0.7, 0.15, 0.15)  # of train, val and test where the store has no split
 _ALIASES = {
     "training": "train",
@@ -31,14 +34,13 @@ def split_name(split: str) -> str:
     return _ALIASES.get(split.lower(), split)
 
 
-def by_split(items: Sequence[Item], assigned: Mapping[str, str]) -> dict[str, Items]:
+def by_split(items: Sequence[Item], assigned: pa.Table = NONE) -> dict[str, Items]:
     """The items of each split; what a run has assigned goes before what the store says."""
     columns = Items.of(items)
     splits = columns.column("split")
-    if assigned:
-        at = pc.index_in(columns.video_ids, pa.array([*assigned], pa.string()))
-        ours = pc.take(pa.array([*assigned.values()], pa.string()), at)
-        splits = pc.coalesce(ours, splits)
+    if len(assigned):
+        at = places(columns.video_ids, assigned["video_id"])
+        splits = pc.coalesce(at_places(assigned["split"], at), splits)
     names = pc.drop_null(pc.unique(splits))
     plain = pa.array([split_name(n) for n in names.to_pylist()], pa.string())
     splits = pc.take(plain, pc.index_in(splits, names))
@@ -58,8 +60,10 @@ def some_videos(items: Items, number: int, seed: int) -> Items:
     return items.take(np.flatnonzero(pc.is_in(items.video_ids, drawn)))
 
 
-def assign_open(items: Items) -> dict[str, str]:
+def assign_open(items: Items) -> pa.Table:
     """Splits for videos that the store leaves open: all of them, or a validation part of train.
+
+    A row for each of them, by id (`SPLITS`); the items are in the order of their videos.
 
     Within each class the videos are ordered by a hash of their ids and dealt out, so it depends on
     the ids and labels and on nothing else.
@@ -77,21 +81,21 @@ def assign_open(items: Items) -> dict[str, str]:
     if "train" not in named:
         raise MmfError(f"no item is in split 'train'; the splits are {', '.join(sorted(named))}.")
     if "val" in named:
-        return {}
+        return NONE
     logger.warning(
         "the store has no val split, so 20 % of the training videos, "
         "chosen by a hash of their ids, serve for early stopping"
     )
-    return _deal(by_split(items, {})["train"], (0.8, 0.2))
+    return _deal(by_split(items)["train"], (0.8, 0.2))
 
 
-def _deal(items: Items, shares: Sequence[float]) -> dict[str, str]:
+def _deal(items: Items, shares: Sequence[float]) -> pa.Table:
     """The videos of each class divided by these shares of train, val and test."""
-    lengths = items.lengths("labels")
-    numbers = pc.list_flatten(items.column("labels")).to_numpy()
-    first = np.full(len(items), -1)
-    first[lengths > 0] = numbers[(np.cumsum(lengths) - lengths)[lengths > 0]]
-    videos = items.video_ids.to_pylist()
-    # of the items of one video, its first
-    strata = dict(zip(reversed(videos), map(str, first[::-1].tolist()), strict=True))
-    return assign({v: v for v in strata}, shares, strata=strata)
+    videos = items.take(firsts(items.video_ids))  # of the items of one video, its first
+    lengths = videos.lengths("labels")
+    strata = np.ones(len(videos), dtype=np.int64)  # 1: without a label
+    numbers = pc.list_flatten(videos.column("labels")).to_numpy()
+    strata[lengths > 0] = 2 + numbers[(np.cumsum(lengths) - lengths)[lengths > 0]]
+    dealt = deal(videos.video_ids, strata, shares)
+    splits = pa.array(NAMES).take(pa.array(dealt))
+    return pa.table({"video_id": videos.video_ids, "split": splits}, schema=SPLITS)

@@ -10,7 +10,7 @@ Ids: TypeAlias = pa.Array | pa.ChunkedArray
 
 
 def places(video_ids: Ids, ordered: Ids) -> np.ndarray:
-    """Where each of these videos stands in `ordered` ids, int64; -1 where it does not."""
+    """Where each of these videos stands in `ordered` distinct ids, int64; -1 where it does not."""
     if not len(ordered):
         return np.full(len(video_ids), -1, dtype=np.int64)
     if _column(video_ids).equals(_column(ordered)):  # a hundred times as fast as to search
@@ -24,6 +24,13 @@ def places(video_ids: Ids, ordered: Ids) -> np.ndarray:
 def at_places(values: Ids, at: np.ndarray) -> Ids:
     """The values at these places; null where a place is -1."""
     return pc.take(values, pa.array(at, mask=at < 0))
+
+
+def firsts(ordered: Ids) -> np.ndarray:
+    """Where each video first stands in `ordered` ids, int64."""
+    ids = _column(ordered)
+    fresh = pc.not_equal(ids[1:], ids[:-1]).to_numpy()
+    return np.flatnonzero(np.concatenate([np.ones(min(len(ids), 1), dtype=bool), fresh]))
 
 
 def distinct(video_ids: Ids) -> pa.ChunkedArray:

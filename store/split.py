@@ -1,13 +1,18 @@
 """Divide videos into train, val and test: the same videos always fall the same way."""
 
 import hashlib
-from collections import Counter
+import math
 from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
 
 from mmf import MmfError, unknown
 from mmf.store.feature_store import FeatureStore
+from mmf.store.places import Ids
 
 NAMES = ("train", "val", "test")
+_AT_ONCE = 4096
 
 
 def assign(
@@ -19,29 +24,61 @@ def assign(
 ) -> dict[str, str]:
     """Split by video, for the group of each video; a group stays on one side.
 
-    Groups are taken in the order of a hash of (seed, group) and go where the videos given out so
-    far fall most short of their fraction; while there are groups, no split stays empty. With
-    `strata` (a class by video), each stratum is divided by itself, so that a small class reaches
-    every split; a group counts for the stratum of its first video, and strata with fewer groups
-    than there are splits are divided as one.
+    With `strata` (a class by video), each stratum is divided by itself, so that a small class
+    reaches every split; a group counts for the stratum of its first video. See `deal`.
     """
-    _check(fractions)
     members: dict[str, list[str]] = {}
     for video in sorted(groups):
         members.setdefault(groups[video], []).append(video)
-    stratum = {group: (strata or {}).get(videos[0], "") for group, videos in members.items()}
-    sizes = Counter(stratum.values())
-    stratum = {g: s if sizes[s] >= len(fractions) else "" for g, s in stratum.items()}
-    left = Counter(stratum.values())
-    counts = {s: [0] * len(fractions) for s in left}
-    found: dict[str, str] = {}
-    for group in sorted(members, key=lambda g: _hash(seed, g)):
-        at = _most_short(
-            counts[stratum[group]], len(members[group]), left[stratum[group]], fractions
-        )
-        counts[stratum[group]][at] += len(members[group])
-        left[stratum[group]] -= 1
-        found.update(dict.fromkeys(members[group], NAMES[at]))
+    number = {"": 0}
+    of = [
+        number.setdefault((strata or {}).get(videos[0], ""), len(number))
+        for videos in members.values()
+    ]
+    sizes = [len(videos) for videos in members.values()]
+    dealt = deal(pa.array([*members], pa.string()), of, fractions, seed=seed, sizes=sizes)
+    each = zip(members.values(), dealt.tolist(), strict=True)
+    return {video: NAMES[at] for videos, at in each for video in videos}
+
+
+def deal(
+    groups: Ids,
+    strata: Sequence[int] | np.ndarray,
+    fractions: Sequence[float],
+    *,
+    seed: int = 0,
+    sizes: Sequence[int] | np.ndarray | None = None,
+) -> np.ndarray:
+    """The split of each group, as its number in NAMES, int8; `sizes` in videos, None being 1 each.
+
+    Groups are taken in the order of a hash of (seed, group) and go where the videos given out so
+    far in their stratum fall most short of their fraction; while there are groups, no split stays
+    empty. Strata with fewer groups than there are splits, and stratum 0, are divided as one.
+    """
+    _check(fractions)
+    strata = np.asarray(strata, dtype=np.int64)
+    strata = np.where(np.bincount(strata)[strata] < len(fractions), 0, strata)
+    order = np.lexsort((_hashes(seed, groups), strata))
+    sizes = np.ones(len(order), dtype=np.int8) if sizes is None else np.asarray(sizes)
+    found = np.empty(len(order), dtype=np.int8)
+    for stratum in np.split(order, np.flatnonzero(np.diff(strata[order])) + 1):
+        found[stratum] = _deal_in_order(sizes[stratum].tolist(), fractions)
+    return found
+
+
+def _deal_in_order(sizes: Sequence[int], fractions: Sequence[float]) -> list[int]:
+    """The splits of the groups of one stratum."""
+    counts, total, found = [0] * len(fractions), 0, []
+    for left, size in zip(range(len(sizes), 0, -1), sizes, strict=True):
+        total += size
+        short = [f * total - n for f, n in zip(fractions, counts, strict=True)]
+        if left <= len(fractions):  # the last go to splits that have none yet
+            empty = [i for i, n in enumerate(counts) if n == 0 and fractions[i] > 0]
+            if left <= len(empty):
+                short = [s if i in empty else -math.inf for i, s in enumerate(short)]
+        at = short.index(max(short))
+        counts[at] += size
+        found.append(at)
     return found
 
 
@@ -81,17 +118,6 @@ def split(
     return found
 
 
-def _most_short(
-    counts: Sequence[int], videos: int, groups_left: int, fractions: Sequence[float]
-) -> int:
-    """The split for the next group of `videos`; the last groups go to splits that have none yet."""
-    total = sum(counts) + videos
-    short = [f * total - n for f, n in zip(fractions, counts, strict=True)]
-    empty = [i for i, n in enumerate(counts) if n == 0 and fractions[i] > 0]
-    among = empty if 0 < groups_left <= len(empty) else range(len(counts))
-    return max(among, key=lambda i: (short[i], -i))
-
-
 def _check(fractions: Sequence[float]) -> None:
     if not 1 < len(fractions) <= len(NAMES) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise MmfError(
@@ -100,5 +126,12 @@ def _check(fractions: Sequence[float]) -> None:
         )
 
 
-def _hash(seed: int, group: str) -> bytes:
-    return hashlib.blake2b(f"{seed}\0{group}".encode(errors="surrogateescape")).digest()
+def _hashes(seed: int, groups: Ids) -> np.ndarray:
+    """The first 8 bytes of a hash of each group, as numbers."""
+    found, first = np.empty(len(groups), dtype=">u8"), f"{seed}\0".encode()
+    names = groups.cast(pa.binary())
+    for start in range(0, len(names), _AT_ONCE):
+        part = (first + name for name in names.slice(start, _AT_ONCE).to_pylist())
+        digests = b"".join(hashlib.blake2b(name).digest()[:8] for name in part)
+        found[start : start + _AT_ONCE] = np.frombuffer(digests, dtype=">u8")
+    return found.astype(np.uint64)

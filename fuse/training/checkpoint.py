@@ -77,8 +77,13 @@ def write_json(path: Path, values: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a text file as a whole."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file as a whole."""
     part = path.with_name(f".{path.name}.writing")
-    _write(part, text.encode())
+    _write(part, data)
     part.replace(path)
     _sync_folder(path.parent)
 

@@ -5,7 +5,7 @@ Items stay columns throughout, so that millions are planned in seconds.
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from mmf import MmfError
 from mmf.fuse.config import TrainConfig
-from mmf.fuse.splits import assign_open, by_split, some_videos
+from mmf.fuse.splits import NONE, assign_open, by_split, some_videos
 from mmf.fuse.text.tokens import check_tokens
 from mmf.store import FeatureSpec, FeatureStore
 from mmf.store.items import Items
@@ -34,12 +34,12 @@ class Plan:
     task: str  # single or multi
     loss: str  # ce or bce
     items: dict[str, Items]  # of train and val
-    assigned: dict[str, str]  # video → split, where it was decided here and not in the store
+    assigned: pa.Table  # the split of videos (`SPLITS`), where decided here and not in the store
 
     def positives(self) -> tuple[int, ...]:
         """How many training items each class is a label of."""
-        _, classes = self.items["train"].label_pairs()
-        counts = np.bincount(classes[classes >= 0], minlength=len(self.classes))
+        classes = pc.list_flatten(self.items["train"].column("labels")).to_numpy()
+        counts = np.bincount(classes, minlength=len(self.classes))
         return tuple(counts.tolist())
 
     def digest(self) -> str:
@@ -74,7 +74,7 @@ def _hash_strings(into: Any, strings: pa.ChunkedArray) -> None:
             into.update(memoryview(data)[edges[0] : edges[-1]])
 
 
-def make_plan(store: FeatureStore, config: TrainConfig, assigned: Mapping[str, str]) -> Plan:
+def make_plan(store: FeatureStore, config: TrainConfig, assigned: pa.Table = NONE) -> Plan:
     """The plan of a run; `assigned` is the split that an earlier start of it has saved.
 
     Raises MmfError where there is nothing to learn from: no features, no labels, none of the
@@ -84,8 +84,9 @@ def make_plan(store: FeatureStore, config: TrainConfig, assigned: Mapping[str, s
     check_tokens(specs, config.text)
     classes = _classes(store, config.label_set)
     items = _usable(store, config, tuple(specs))
+    pa.default_memory_pool().release_unused()  # what Arrow has read them with
     task = _task(items, classes, config.task)
-    assigned = dict(assigned) or assign_open(items)
+    assigned = assigned if len(assigned) else assign_open(items)
     parts = by_split(items, assigned)
     for split in ("train", "val"):
         _check_split(split, parts.get(split), items)
@@ -149,7 +150,7 @@ def _usable(store: FeatureStore, config: TrainConfig, features: tuple[str, ...])
             "%d of %d labelled items have no rows of %s and are left out: %s",
             *(len(lost), len(labelled), names, some(i.id for i in lost)),
         )
-    unlabelled = stored.filter(pa.array(places(stored, labelled.video_ids) < 0))
+    unlabelled = stored.filter(pa.array(places(stored, distinct(labelled.video_ids)) < 0))
     if len(unlabelled):
         logger.warning(
             "%d videos have rows and no labels, and are not used: %s",

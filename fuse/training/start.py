@@ -37,7 +37,7 @@ def begun(config: TrainConfig, store: FeatureStore, world: World) -> tuple[Run, 
     check_wandb(config.wandb)
     make_schedule(config)
     _check_parts(config, world)
-    plan = make_plan(store, config, {})
+    plan = make_plan(store, config)
     if _is_positional(config):
         config = replace(config, max_steps=min(config.max_steps, _longest(store, plan)))
 

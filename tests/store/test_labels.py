@@ -138,6 +138,34 @@ def test_each_class_is_divided_by_itself():
     assert (rare.count("train"), rare.count("val"), rare.count("test")) == (12, 4, 4)
 
 
+@pytest.mark.parametrize(
+    ("fractions", "seed", "alone", "grouped"),
+    [
+        (
+            *((0.8, 0.1, 0.1), 0, "rrrrrarrrrarrrrrrrarreearerrarrrrrrrerer"),
+            "aerraerrearreaerraerrearreaerraerrearrea",
+        ),
+        (
+            *((0.8, 0.1, 0.1), 5, "aarrrerrrerrrrarrrrrarrerarrerrrrrrrrrre"),
+            "raeerraarreearaeerraarreearaeerraarreear",
+        ),
+        (
+            *((0.5, 0.5), 0, "ararraarrrarrraaaraaarraarrraaraaaarrrrr"),
+            "rarrraaaarrrararrraaaarrrararrraaaarrrar",
+        ),
+    ],
+)
+def test_a_video_falls_where_it_always_has(fractions, seed, alone, grouped):
+    videos = [f"v{n:02}" for n in range(40)]
+    strata = {v: "abbcccc"[n % 7] for n, v in enumerate(videos) if n % 9}
+    for groups, wanted in (
+        ({v: v for v in videos}, alone),
+        ({v: f"g{n * n % 13}" for n, v in enumerate(videos)}, grouped),
+    ):
+        found = assign(groups, fractions, seed=seed, strata=strata)
+        assert "".join(found[v][1] for v in videos) == wanted  # tRain, vAl, tEst
+
+
 def test_a_split_is_kept_in_the_store_under_its_name(store):
     store.catalog.add_videos([{"video_id": v, "series": v[:4]} for v in VIDEOS])
     found = split(store, (0.5, 0.5), by="series", name="series")

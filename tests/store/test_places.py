@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mmf.store.places import at_places, distinct, places
+from mmf.store.places import at_places, distinct, firsts, places
 
 ORDERED = sorted({f"v{n * 7 % 101}" for n in range(80)})
 
@@ -42,6 +42,13 @@ def test_a_place_is_that_of_the_very_id_and_of_no_other(asked, cuts):
 
 def test_nothing_stands_in_no_ids():
     assert places(pa.array(["a"]), pa.array([], pa.string())).tolist() == [-1]
+
+
+@pytest.mark.parametrize("ids", [[], ["a"], ["a", "a"], ["a", "a", "b", "c", "c"]])
+def test_the_first_of_each_video_in_order(ids):
+    assert firsts(chunked(ids, *range(min(len(ids), 1)))).tolist() == [
+        ids.index(video) for video in sorted({*ids})
+    ]
 
 
 @pytest.mark.parametrize("ids", [[], ["a"], ["a", "b"], ["a", "a", "b"], ["b", "a"], ["b", "b"]])

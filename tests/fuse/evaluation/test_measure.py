@@ -1,5 +1,6 @@
 """Evaluation: on the right items, with the right features, from an independent computation."""
 
+import json
 import logging
 from dataclasses import replace
 
@@ -143,11 +144,21 @@ def test_a_split_made_by_the_run_is_used_again(xor_store, make_run, tmp_path, ca
     with caplog.at_level(logging.WARNING):
         run = make_run(store, "concat")
     opened = Run.open(run)
-    wanted = [v for v, s in opened.assigned.items() if s == "test"]
-    assert len(wanted) in (8, 10)
-    assert evaluate(run, split="test")["items"] == len(wanted)
+    wanted = opened.assigned["split"].to_pylist().count("test")
+    assert wanted in (8, 10)
+    assert evaluate(run, split="test")["items"] == wanted
     store.label({"v99": ["0"]})  # labelled later: in no split of this run
-    assert evaluate(run, split="test")["items"] == len(wanted)
+    assert evaluate(run, split="test")["items"] == wanted
+
+    config = json.loads((run / "config.json").read_text())
+    ids, splits = (column.to_pylist() for column in opened.assigned.columns)
+    before = config | {"data": config["data"] | {"assigned": dict(zip(ids, splits, strict=True))}}
+    (run / "config.json").write_text(json.dumps(before))  # as a run of an earlier mmf says it
+    assert Run.open(run).assigned == opened.assigned
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "splits.parquet").write_bytes(b"no table")
+    with pytest.raises(MmfError, match=r"splits.parquet' of 60 videos cannot be read.*train it ag"):
+        evaluate(run)
 
 
 def test_a_run_on_some_of_the_training_videos_is_not_taken_for_another(xor_store, make_run, caplog):
