@@ -1,13 +1,14 @@
 """How well a run does."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mmf import MmfError
-from mmf.commands.shell import show_columns, show_table
+from mmf.commands.shell import numbers, show_columns, show_table
 
 
 @click.command()
@@ -24,6 +25,8 @@ from mmf.commands.shell import show_columns, show_table
     is_flag=True,
     help="First choose each class's threshold by F1 on validation, and keep them with RUN.",
 )
+@click.option("--with", "others", multiple=True, metavar="RUN", help="Average with it; repeatable.")
+@click.option("--weights", help="For example 2,1: of RUN and of those --with.  [default: alike]")
 @click.option("--zero", default="", help="Features whose rows are made zeros, e.g. rgb,audio.")
 @click.option("--without", default="", help="Features that are taken for missing, e.g. audio.")
 @click.option("--device", default="auto", show_default=True)
@@ -35,6 +38,7 @@ def evaluate(run: str, **options: Any) -> None:
     mmf evaluate runs/mfb-1 --split test
     mmf evaluate runs/views-1 --level view --views 0,3,5
     mmf evaluate runs/mfb-1 --choose-thresholds --by class --out classes.csv
+    mmf evaluate runs/mfb-1 --with runs/early-1 --weights 2,1
 
     Levels: an item is what is labelled. row: every stored row by itself, as an item of one row.
     view: the mean of the scores of a video's views, each by itself; row t * N_s + s of a feature
@@ -44,32 +48,48 @@ def evaluate(run: str, **options: Any) -> None:
     By class: average precision and positives, and with thresholds precision, recall and F1. By
     frequency: their means over the classes with 1-9, 10-99, ... training items.
     """
-    from mmf.fuse import choose_thresholds as choose
+    from mmf.fuse import Ensemble
     from mmf.fuse import evaluate as measure
 
     by, out, as_json = (options.pop(name) for name in ("by", "out", "as_json"))
+    several, weights = options.pop("others"), options.pop("weights")
     for name in ("zero", "without", "views"):
         options[name] = tuple(part for part in options[name].split(",") if part)
     options["views"] = _numbers(options["views"])
     if out and not by:
         raise MmfError("--out is for a table: add --by class or --by frequency.")
     if options.pop("choose_thresholds"):
-        found = choose(run, options["store"], device=options["device"])
-        none = sum(value is None for value in found.values())
-        rest = f"; {none} have no positive there" if none else ""
-        click.echo(f"{run}: thresholds of {len(found)} classes, on validation{rest}", err=True)
+        _choose_thresholds(run, several, options)
+    what: Any = run
+    if several or weights:
+        shares = numbers("--weights", weights) if weights else None
+        what = Ensemble([run, *several], weights=shares, device=options["device"])
     if by:
-        _show_classes(run, by, out, as_json=as_json, **options)
+        _show_classes(what, by, out, as_json=as_json, **options)
         return
-    measured = measure(run, **options)
+    measured = measure(what, **options)
     if as_json:
         click.echo(json.dumps(measured))
         return
     rows = [[name, _number(value)] for name, value in measured.items()]
-    show_table(["metric", f"{options['split']} of {run}"], rows)
+    show_table(["metric", f"{options['split']} of {', '.join([run, *several])}"], rows)
 
 
-def _show_classes(run: str, by: str, out: str | None, *, as_json: bool, **options: Any) -> None:
+def _choose_thresholds(run: str, several: Sequence[str], options: Mapping[str, Any]) -> None:
+    from mmf.fuse import choose_thresholds
+
+    if several:
+        raise MmfError(
+            "thresholds are chosen for the scores of one run and kept with it; --with measures the "
+            "mean of several. Leave out --with or --choose-thresholds."
+        )
+    found = choose_thresholds(run, options["store"], device=options["device"])
+    none = sum(value is None for value in found.values())
+    rest = f"; {none} have no positive there" if none else ""
+    click.echo(f"{run}: thresholds of {len(found)} classes, on validation{rest}", err=True)
+
+
+def _show_classes(run: Any, by: str, out: str | None, *, as_json: bool, **options: Any) -> None:
     from pyarrow.csv import write_csv
 
     from mmf.fuse import by_frequency, evaluate_classes

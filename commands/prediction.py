@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmf import MmfError
-from mmf.commands.shell import STORE, plain
+from mmf.commands.shell import STORE, numbers, plain
 
 if TYPE_CHECKING:
     from mmf.fuse.inference.ensemble import Ensemble
@@ -64,7 +64,7 @@ def predict(run: str, videos: tuple[str, ...], **options: Any) -> None:
     from mmf.store import FeatureStore
 
     _check(videos, options)
-    weights = _numbers("--weights", options["weights"]) if options["weights"] else None
+    weights = numbers("--weights", options["weights"]) if options["weights"] else None
     ensemble = Ensemble([run, *options["others"]], weights=weights, device=options["device"])
     with ExitStack() as stack:
         place = options["store"] or ensemble.runs[0].config.store
@@ -96,13 +96,6 @@ def _check(videos: Sequence[str], options: Mapping[str, Any]) -> None:
         raise MmfError("give --out or --timeline; not both.")
     if options["hop"] is not None and options["window"] is None:
         raise MmfError("--hop is from window to window: give --window too.")
-
-
-def _numbers(option: str, text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise MmfError(f"{option} {text!r}: expected numbers between commas.") from error
 
 
 def _items(

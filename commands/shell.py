@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mmf import unknown
+from mmf import MmfError, unknown
 
 STORE = "features.mmf"
 EVERY_SECONDS = 10.0  # between lines of progress where there is no terminal
@@ -65,3 +65,11 @@ def in_bytes(n: float) -> str:
             return f"{n:.1f} {unit}" if unit != "B" else f"{n:.0f} B"
         n /= 1024
     return f"{n:.1f} TiB"
+
+
+def numbers(option: str, text: str) -> list[float]:
+    """The numbers that an option names; MmfError for what is none."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise MmfError(f"{option} {text!r}: expected numbers between commas.") from error

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mmf.fuse.evaluation.classes import by_frequency, evaluate_classes
     from mmf.fuse.evaluation.measure import evaluate
     from mmf.fuse.evaluation.thresholds import choose_thresholds, thresholds
+    from mmf.fuse.inference.ensemble import Ensemble
     from mmf.fuse.inference.files import write_predictions
     from mmf.fuse.inference.prediction import predict
     from mmf.fuse.inference.predictor import Predictor
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mmf.fuse.training.loop import Interrupted, train
 
 __all__ = [
+    "Ensemble",
     "Interrupted",
     "Predictor",
     "TrainConfig",
@@ -54,6 +56,7 @@ METRICS = Registry(
 
 # no module here is called as one of these: a submodule becomes an attribute of its package
 _PLACES = {
+    "Ensemble": "inference.ensemble",
     "Interrupted": "training.loop",
     "Predictor": "inference.predictor",
     "TrainConfig": "config",

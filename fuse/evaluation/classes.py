@@ -11,6 +11,7 @@ from mmf import MmfError
 from mmf.fuse.evaluation.levels import scored
 from mmf.fuse.evaluation.subject import Collected, collect, open_subject
 from mmf.fuse.evaluation.thresholds import FILE, thresholds
+from mmf.fuse.inference.ensemble import Ensemble
 
 CLASSES = pa.schema(
     [
@@ -39,7 +40,7 @@ FREQUENCIES = pa.schema(
 
 
 def evaluate_classes(
-    run: str | Path,
+    run: str | Path | Ensemble,
     store: str | Path | None = None,
     split: str = "test",
     *,
@@ -50,10 +51,11 @@ def evaluate_classes(
     """A row for each class of the run (`CLASSES`): what `evaluate` measures as a mean over them.
 
     The options are those of `evaluate`. With thresholds chosen for the run (`choose_thresholds`),
-    also how often a class is right where it is said.
+    also how often a class is right where it is said; an ensemble has none.
     """
     subject = open_subject(run, store, split, **options)
-    kept = thresholds(run) if (subject.run.path / FILE).exists() else {}
+    alone = not isinstance(run, Ensemble) and (subject.run.path / FILE).exists()
+    kept = thresholds(subject.run.path) if alone else {}
     chosen = [kept.get(name) for name in subject.run.classes]
     least = np.array([np.inf if one is None else one for one in chosen])
     found = collect(subject, scored(subject, level, views), ["map"], least)

@@ -23,8 +23,10 @@ import torch
 from mmf import MmfError, unknown
 from mmf.fuse.data import with_rows
 from mmf.fuse.evaluation.subject import Subject
+from mmf.fuse.inference.ensemble import Ensemble
 from mmf.fuse.inference.scoring import Scored, exact, logits, parts, score
 from mmf.fuse.losses import of_mean
+from mmf.fuse.network import Network
 from mmf.store import Batch, FeatureSpec, Item
 from mmf.store.items import Items
 
@@ -44,20 +46,33 @@ def scored(subject: Subject, level: str = "item", views: Sequence[int] = ()) -> 
         raise unknown("level", level, LEVELS)
     if views and level != "view":
         raise MmfError(f"views are of the level 'view'; this is {level!r}. Leave one of them.")
-    config, label_set = subject.run.config, subject.label_set
     if level in ("item", "video"):
-        network, store, items = subject.network, subject.store, subject.items
-        found = score(network, store, items, subject.specs, config, label_set=label_set)
+        found = _of_items(subject)
         return found if level == "item" else _of_videos(found, subject.run.loss)
+    if isinstance(subject.network, Ensemble):
+        raise MmfError(
+            f"level {level!r} takes an item apart, and runs are averaged item by item. Measure "
+            "them by item or by video, or one run by itself."
+        )
     if subject.network.by_video:
         raise MmfError(
             f"run {str(subject.run.path)!r} reads the items of a video in their order, so none of "
             f"their {level}s can stand alone. Measure it by item or by video."
         )
-    return _of_rows(subject) if level == "row" else _of_views(subject, views)
+    if level == "row":
+        return _of_rows(subject, subject.network)
+    return _of_views(subject, subject.network, views)
 
 
-def _of_rows(subject: Subject) -> Iterator[Scored]:
+def _of_items(subject: Subject) -> Iterator[Scored]:
+    network, store, items = subject.network, subject.store, subject.items
+    if isinstance(network, Ensemble):
+        return network.score(store, items, label_set=subject.label_set)
+    config, label_set = subject.run.config, subject.label_set
+    return score(network, store, items, subject.specs, config, label_set=label_set)
+
+
+def _of_rows(subject: Subject, network: Network) -> Iterator[Scored]:
     specs = subject.specs
     rates = {spec.rate for spec in specs.values()}
     if len(rates) > 1:
@@ -66,7 +81,7 @@ def _of_rows(subject: Subject) -> Iterator[Scored]:
             f"the rows of the run's features do not come at one rate ({each}, in rows per second), "
             "so they cannot stand one by one. Measure by item, or leave features out (--without)."
         )
-    network = exact(subject.network)
+    network = exact(network)
     for batch in _batches(subject, max_steps=None):
         counts = np.max([batch.lengths[name] for name in specs], axis=0)
         items = np.repeat(np.arange(len(batch)), counts)
@@ -80,7 +95,7 @@ def _of_rows(subject: Subject) -> Iterator[Scored]:
             yield _scored(part, np.zeros((len(none), len(subject.run.classes))))
 
 
-def _of_views(subject: Subject, views: Sequence[int]) -> Iterator[Scored]:
+def _of_views(subject: Subject, network: Network, views: Sequence[int]) -> Iterator[Scored]:
     specs, number = subject.specs, _number_of_views(subject)
     chosen = list(views) or list(range(number))
     if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(number)):
@@ -89,7 +104,7 @@ def _of_views(subject: Subject, views: Sequence[int]) -> Iterator[Scored]:
             "once."
         )
     having = [name for name, spec in specs.items() if _views(spec)]
-    network = exact(subject.network)
+    network = exact(network)
     for batch in _batches(subject, max_steps=subject.run.config.max_steps):
         for name in having:
             _check_views(batch, name, number)

@@ -7,6 +7,7 @@ from typing import Any
 from mmf.fuse import METRICS
 from mmf.fuse.evaluation.levels import scored
 from mmf.fuse.evaluation.subject import Collected, Subject, collect, open_subject
+from mmf.fuse.inference.ensemble import Ensemble
 from mmf.fuse.metrics import SINGLE_LABEL
 from mmf.fuse.network import Network
 from mmf.fuse.run import Run
@@ -14,7 +15,7 @@ from mmf.store import FeatureStore, Item
 
 
 def evaluate(
-    run: str | Path,
+    run: str | Path | Ensemble,
     store: str | Path | None = None,
     split: str = "test",
     *,
@@ -25,7 +26,7 @@ def evaluate(
     without: Sequence[str] = (),
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Metrics of a run on a split, with the loss and the counts they rest on.
+    """Metrics of a run, or of several averaged, on a split; the loss, and the counts they rest on.
 
     The store is the one it was trained on, unless another is given; its features must have been
     made by the same recipes. A feature that is not there is missing. Items without a row of any
@@ -43,6 +44,9 @@ def evaluate(
 
     The rows of the features `zero` are made zeros: what is lost then is what the run owes to them;
     `without` takes features for missing, as where a store has none of their rows.
+
+    Of an `Ensemble` it is the mean of its runs' scores that is measured, by item or by video, with
+    all of their features on its own device; what is None is its first run's.
     """
     subject = open_subject(
         run, store, split, label_set=label_set, zero=zero, without=without, device=device

@@ -1,4 +1,4 @@
-"""What is measured: the network of a run on labelled items of a store."""
+"""What is measured: the network of a run, or runs averaged, on labelled items of a store."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +13,7 @@ from mmf import MmfError, unknown
 from mmf.fuse import LOSSES
 from mmf.fuse.data import choose_device
 from mmf.fuse.evaluation.accumulator import Accumulator
+from mmf.fuse.inference.ensemble import Ensemble
 from mmf.fuse.inference.scoring import Scored
 from mmf.fuse.losses import probabilities
 from mmf.fuse.network import Network
@@ -31,8 +32,8 @@ logger = logging.getLogger(__name__)
 class Subject:
     """A network on items; the labels are those of a label set, whose classes the run knows."""
 
-    run: Run
-    network: Network
+    run: Run  # of an ensemble, what its runs are together
+    network: Network | Ensemble
     store: FeatureStore
     items: Sequence[Item]
     label_set: str
@@ -72,7 +73,7 @@ class Collected:
 
 
 def open_subject(
-    run: str | Path,
+    run: str | Path | Ensemble,
     store: str | Path | None,
     split: str,
     *,
@@ -81,35 +82,72 @@ def open_subject(
     without: Sequence[str] = (),
     device: str = "auto",
 ) -> Subject:
-    """A trained run on a split; what is None is the run's own. See `evaluate`."""
-    opened = Run.open(run)
-    place = FeatureStore(store if store is not None else opened.config.store)
-    opened.check_features(place)
-    network = opened.trained()
-    label_set = label_set or opened.config.label_set
-    if label_set not in place.label_sets:
+    """A trained run, or several, on a split; what is None is the (first) run's own. See `evaluate`.
+
+    An ensemble is on its device already, and is measured with all of its features.
+    """
+    runs = run.runs if isinstance(run, Ensemble) else (Run.open(run),)
+    place = FeatureStore(store if store is not None else runs[0].config.store)
+    for one in runs:
+        one.check_features(place)
+    label_set = label_set or runs[0].config.label_set
+    items = _items(runs, place, split, label_set)
+    if isinstance(run, Ensemble):
+        if zero or without:
+            raise MmfError(
+                f"{', '.join([*zero, *without])}: features are made zeros or left out of one run, "
+                "and this is the mean of several. Measure each by itself."
+            )
+        together = _together(run)
+        return Subject(run=together, network=run, store=place, items=items, label_set=label_set)
+    network = runs[0].trained().to(choose_device(device))
+    network.zero(zero)
+    opened = replace(runs[0], specs=_others(runs[0].specs, without))
+    return Subject(run=opened, network=network, store=place, items=items, label_set=label_set)
+
+
+def _items(runs: Sequence[Run], store: FeatureStore, split: str, label_set: str) -> Items:
+    """The labelled items of a split, as the first run was told it."""
+    config = runs[0].config
+    if label_set not in store.label_sets:
         raise MmfError(
-            f"store {str(place.path)!r} has no label set {label_set!r}; it has "
-            f"{', '.join(map(repr, place.label_sets)) or 'none'}. `mmf label` adds one."
+            f"store {str(store.path)!r} has no label set {label_set!r}; it has "
+            f"{', '.join(map(repr, store.label_sets)) or 'none'}. `mmf label` adds one."
         )
-    items = place.items(label_set=label_set)
-    own = label_set == opened.config.label_set
-    if own or items.column("split").null_count == len(items):  # no split of its own
-        split_set = opened.config.split_set or opened.config.label_set
-        items = place.items(label_set=label_set, split_set=split_set)
-        parts = by_split(items, opened.assigned)
-    else:
-        parts = by_split(items, {})
+    items = store.items(label_set=label_set)
+    if label_set == config.label_set or items.column("split").null_count == len(items):
+        items = store.items(label_set=label_set, split_set=config.split_set or config.label_set)
+        parts = by_split(items, runs[0].assigned)
+    else:  # it has a split of its own
+        parts = by_split(items)
     if split_name(split) not in parts:
         there = ", ".join(sorted(parts)) or "none"
         raise MmfError(f"split {split!r} has no labelled item; splits: {there}.")
-    if own:
-        _warn_if_seen(opened, place, parts, split)
-    opened = replace(opened, specs=_others(opened.specs, without))
-    network = network.to(choose_device(device))
-    network.zero(zero)
-    items = parts[split_name(split)]
-    return Subject(run=opened, network=network, store=place, items=items, label_set=label_set)
+    for run in runs:
+        if label_set == run.config.label_set:
+            _warn_if_seen(run, store, parts, split)
+    return parts[split_name(split)]
+
+
+def _together(ensemble: Ensemble) -> Run:
+    """What several runs are as one; a class was learned as often as the first that knows it did."""
+    first, *_ = runs = ensemble.runs
+    if len(runs) == 1:
+        return first
+    learned = {
+        name: number
+        for run in reversed(runs)
+        for name, number in zip(run.classes, run.positives, strict=False)  # an older one has none
+    }
+    known = all(name in learned for name in ensemble.classes)
+    return replace(
+        first,
+        specs=ensemble.specs,
+        classes=ensemble.classes,
+        task=ensemble.task,
+        loss=ensemble.loss,
+        positives=tuple(learned[name] for name in ensemble.classes) if known else (),
+    )
 
 
 def collect(
@@ -122,7 +160,8 @@ def collect(
     run, columns = subject.run, subject.columns
     accumulator, loss, number, without = Accumulator(names), 0.0, 0, 0
     said = right = np.zeros(len(run.classes), np.int64)
-    policy, usage = subject.network.policy, None
+    network, usage = subject.network, None
+    policy = None if isinstance(network, Ensemble) else network.policy
     for part in parts:
         logits = torch.from_numpy(part.logits[part.there])
         labels = torch.from_numpy(_pick(part.labels, columns, 0.0)[part.there]).double()

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from mmf import MmfError
 from mmf.commands.evaluation import evaluate as command
-from mmf.fuse import evaluate, evaluate_classes, thresholds
+from mmf.fuse import Ensemble, evaluate, evaluate_classes, thresholds
 
 
 @pytest.fixture
@@ -29,6 +29,12 @@ def typed(run, *words):
         (["--out", "a.csv"], "--out is for a table: add --by"),
         (["--by", "class", "--out", "a.txt"], "cannot write the table to 'a.txt'"),
         (["--label-set", "nope"], "has no label set 'nope'; it has 'default'. `mmf label` adds"),
+        (
+            ["--with", "runs/b", "--choose-thresholds"],
+            "kept with it; --with measures",
+        ),
+        (["--weights", "2;1"], "--weights '2;1': expected numbers between commas"),
+        (["--weights", "2,1"], "2 weights for 1 runs; expected one for each"),
         (["--level", "frame"], "unknown level 'frame'. Known: item, row, video, view"),
     ],
 )
@@ -43,6 +49,16 @@ def test_a_level_and_a_label_set_are_those_of_the_library(run, xor_store):
     few = json.loads(typed(run, "--label-set", "few", "--json").stdout)
     assert few == evaluate(run, label_set="few")
     assert few["items"] == 1
+
+
+def test_runs_are_averaged_by_their_weights(run, xor_store, make_run):
+    other = str(make_run(xor_store, "concat", "other", seed=1))
+    both = Ensemble([run, other], weights=[2, 1])
+    words = ["--with", other, "--weights", "2,1"]
+    assert json.loads(typed(run, *words, "--json").stdout) == evaluate(both)
+    assert f"{evaluate(both)['gap@20']:.4f}" in typed(run, *words).stdout
+    rows = json.loads(typed(run, *words, "--by", "class", "--json").stdout)["class"]
+    assert rows == evaluate_classes(both).to_pylist()
 
 
 def test_thresholds_are_chosen_first_and_said_beside_the_json(run):
