@@ -11,7 +11,7 @@ numbers the videos of the items, for a head that reads those of a video in their
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -52,55 +52,43 @@ class Network(nn.Module):
         self._zeroed: frozenset[str] = frozenset()
         self.zero(config.zero)
         self.text = _text(config, {n: shapes[n][0] for n in shapes if n in tokens})
-        sizes = [self._size(name) for name in shapes]
         self._joint = config.normalise == "l2_joint"
-        for name, shape in shapes.items():
-            if self._joint and (len(shape) > 1 or name in tokens):
-                what = "token ids" if name in tokens else f"rows of shape {list(shape)}"
-                raise MmfError(
-                    f"feature {name!r} has {what}; normalise 'l2_joint' puts one vector of each "
-                    "feature side by side at a step. Use l2, or leave the feature out."
-                )
+        if self._joint:
+            _check_joint(shapes, tokens)
         # lists, not dicts by name: a feature may be called like an attribute of a module
         hows = ["none" if name in tokens else config.normalise for name in shapes]
-        self.normalise = nn.ModuleList(map(Normalise, sizes, hows))
+        self.normalise = nn.ModuleList(map(Normalise, map(self._size, shapes), hows))
         self.dropout = nn.Dropout(config.dropout)
-        kind, options = _chosen(FUSIONS, config.fusion, config.fusion_options)
-        head, head_options = _chosen(HEADS, config.head, config.head_options)
         self.aggregate, self.head = nn.ModuleList(), nn.ModuleList()
         self.runs: tuple[str, ...] = ()  # that give the logits: `fuse.training.pretrained`
-        aggregator, its = _chosen(AGGREGATORS, config.aggregate, config.aggregate_options)
-        streams = {name: self._stream(name, config.max_steps) for name in shapes}
+        self._build(config)
+
+    def _build(self, config: TrainConfig) -> None:
+        """The fusion, and the aggregators and heads that its kind has around it."""
+        classes = len(self.classes)
+        kind, options = _chosen(FUSIONS, config, "fusion")
+        streams = {name: self._stream(name, config.max_steps) for name in self.features}
         if issubclass(kind, SegmentFusion):
-            if issubclass(head, SequenceHead):
-                raise MmfError(
-                    f"fusion {config.fusion!r} takes each item alone; choose another head."
-                )
-
-            def recogniser(size: int) -> Recogniser:
-                pooled = aggregator(size, its)
-                made = head(pooled.out_size, len(classes), head_options)
-                return Recogniser(pooled, config.dropout, made)
-
-            self.fusion = kind(streams, len(classes), options, recogniser)
+            self.fusion = kind(streams, classes, options, _recognisers(config, classes))
             return
+        given: Any = streams
         if not issubclass(kind, StepFusion):
-            self.aggregate.extend(aggregator(size, its) for size in sizes)
-        outs = [one.out_size for one in self.aggregate]
+            aggregator, its = _chosen(AGGREGATORS, config, "aggregate")
+            self.aggregate.extend(aggregator(stream.size, its) for stream in streams.values())
+            outs = [one.out_size for one in self.aggregate]
+            given = dict(zip(self.features, outs, strict=True))
+        head, head_options = _chosen(HEADS, config, "head")
         if issubclass(kind, LogitFusion):
-            self.fusion = kind(self.features, len(classes), options)
-            self.head.extend(head(out, len(classes), head_options) for out in outs)
+            self.fusion = kind(self.features, classes, options)
+            self.head.extend(head(out, classes, head_options) for out in outs)
             self.runs = self.fusion.runs
             if self.runs:  # what they have learned stays: no dropout, no gradient, no statistics
                 self.dropout.p = 0.0
                 self.aggregate.requires_grad_(False)
                 self.head.requires_grad_(False)
             return
-        given: Any = dict(zip(shapes, outs, strict=False))
-        if issubclass(kind, StepFusion):
-            given = streams
-        self.fusion = kind(given, options, head.weights_per_input(len(classes), head_options))
-        self.head.append(head(self.fusion.out_size, len(classes), head_options))
+        self.fusion = kind(given, options, head.weights_per_input(classes, head_options))
+        self.head.append(head(self.fusion.out_size, classes, head_options))
 
     def forward(
         self,
@@ -259,10 +247,35 @@ class Network(nn.Module):
         return counts | {"total": sum(counts.values())}
 
 
-def _chosen(table: Registry, name: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The class of that name, and its options."""
-    kind = table.load(name)
+def _chosen(table: Registry, config: TrainConfig, part: str) -> tuple[Any, Any]:
+    """The class that a config names for a part, and its options."""
+    name = getattr(config, part)
+    kind, options = table.load(name), getattr(config, f"{part}_options")
     return kind, build_options(kind.Options, options, f"the options of {name!r}")
+
+
+def _recognisers(config: TrainConfig, classes: int) -> Callable[[int], Recogniser]:
+    """What makes the recogniser of a stream of vectors of some size: an aggregator and a head."""
+    aggregator, its = _chosen(AGGREGATORS, config, "aggregate")
+    head, head_options = _chosen(HEADS, config, "head")
+    if issubclass(head, SequenceHead):
+        raise MmfError(f"fusion {config.fusion!r} takes each item alone; choose another head.")
+
+    def recogniser(size: int) -> Recogniser:
+        pooled = aggregator(size, its)
+        return Recogniser(pooled, config.dropout, head(pooled.out_size, classes, head_options))
+
+    return recogniser
+
+
+def _check_joint(shapes: Mapping[str, tuple[int, ...]], tokens: Collection[str]) -> None:
+    for name, shape in shapes.items():
+        if len(shape) > 1 or name in tokens:
+            what = "token ids" if name in tokens else f"rows of shape {list(shape)}"
+            raise MmfError(
+                f"feature {name!r} has {what}; normalise 'l2_joint' puts one vector of each "
+                "feature side by side at a step. Use l2, or leave the feature out."
+            )
 
 
 def _text(config: TrainConfig, rows: Mapping[str, int]) -> TextEncoder | None:
