@@ -24,8 +24,9 @@ from mmf.store.exchange.output import finished
 
 META = "mmf.json"  # in the archive
 CANNOT = {
-    "aggregate": ("lstm", "gru"),  # torch makes loops of a fixed number of steps of them
-    "head": ("sequence",),  # reads videos of any number of items
+    # torch.export (2.14) writes a recurrent network out step by step, as many as it is shown
+    "aggregate": ("lstm", "gru"),
+    "head": ("sequence",),  # whose steps are the items of a video
 }
 _PROBABILITIES = {"ce": "softmax over the classes", "bce": "sigmoid"}
 
@@ -84,7 +85,8 @@ def _refuse(run: Run) -> None:
             if name in names:
                 raise MmfError(
                     f"run {str(run.path)!r} has the {what} {name!r}, of which torch makes no graph "
-                    "for any number of steps. Use `mmf.fuse.Predictor`, or train with another."
+                    "for any number of steps: it writes a recurrent network out step by step. Use "
+                    "`mmf.fuse.Predictor`, or train with another."
                 )
     tokens = [name for name, spec in run.specs.items() if spec.dtype == "int32"]
     if tokens:
