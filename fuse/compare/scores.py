@@ -29,6 +29,7 @@ from mmf.fuse.inference.scoring import Scored, score
 from mmf.fuse.losses import probabilities
 from mmf.fuse.metrics import SINGLE_LABEL
 from mmf.fuse.network import Network
+from mmf.fuse.policy.usage import Usage
 from mmf.fuse.run import Run
 from mmf.fuse.splits import by_split
 from mmf.fuse.training.checkpoint import write_json
@@ -109,7 +110,11 @@ def flops_per_item(network: Network, store: FeatureStore, items: Items, run: Run
     features = {name: x.double() for name, x in one.features.items()}
     counter = FlopCounterMode(display=False)
     with sdpa_kernel(SDPBackend.MATH), counter, torch.no_grad():
-        network(features, one.masks, one.videos)
+        if (policy := network.policy) is None:
+            network(features, one.masks, one.videos)
+        else:  # what it decides changes nothing, and a random one decides by noise
+            shape = (len(batch), policy.segments, len(policy.modalities))
+            network.decide(features, one.masks, torch.zeros(shape))
     return counter.get_total_flops() / len(batch)
 
 
@@ -119,8 +124,11 @@ def _measured(
     names = [n for n in METRICS if run.task == "single" or n not in SINGLE_LABEL]
     accumulator, parts = Accumulator(names), []
     specs = {n: s for n, s in run.specs.items() if n in store.features}
-    label_set = run.config.label_set
+    label_set, policy = run.config.label_set, network.policy
+    usage = None if policy is None else Usage(policy, run.specs)
     for part in score(network, store, items, specs, run.config, label_set=label_set):
+        if usage is not None and part.decisions is not None:
+            usage.add(part.decisions)
         found = probabilities(torch.from_numpy(part.logits), run.loss).float().numpy()
         there = part.there
         accumulator.add(found[there], part.labels[there], part.rated[there])
@@ -128,7 +136,8 @@ def _measured(
     columns = zip(*parts, strict=True)
     keys = ("items", "videos", "scores", "hits", "positives")
     arrays = {key: np.concatenate(c) for key, c in zip(keys, columns, strict=True)}
-    return {"metrics": accumulator.result()}, arrays
+    used = {} if usage is None else usage.result()
+    return {"metrics": accumulator.result() | used}, arrays
 
 
 def _best(part: Scored, found: np.ndarray) -> tuple[np.ndarray, ...]:

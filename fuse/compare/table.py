@@ -63,12 +63,14 @@ def for_people(answers: Sequence[Answer]) -> tuple[list[str], list[list[str]]]:
     """The columns and the cells of the table; columns that would be empty are left out."""
     rows = [numbers(answer) for answer in answers]
     main = next(answer.runs[0].metric for answer in answers if answer.runs)
+    used = dict.fromkeys(n for row in rows for n in row if _is_of_policy(n))
     shown: list[dict[str, str]] = []
     for row in rows:
         cells = {"row": row["row"], "chosen": row.get("chosen", "")}
         for name in _SHOWN[main]:
             cells[name] = _mean(row, name)
             cells[f"{name}, published"] = _published(row.get(f"published {name}"))
+        cells |= {name: _mean(row, name) for name in used}
         cells |= {
             f"difference in {main}": _difference(row),
             "parameters": _short(row.get("parameters")),
@@ -116,7 +118,17 @@ def notes(answers: Sequence[Answer], against: str, resamples: int) -> list[str]:
             f"Difference in {main} to {against or done[0].row.name}, with its 95 % interval from "
             f"{resamples} resamples of the test videos, the same for both rows and every seed."
         )
+    if any(_is_of_policy(name) for answer in done for name in answer.scores[0].metrics):
+        found.append(
+            "used_…: the share of an item's segments in which a policy uses a modality; gflops: "
+            "what an item then costs, where costs are known. FLOPs/item are the fusion's own."
+        )
     return found
+
+
+def _is_of_policy(name: str) -> bool:
+    """Whether a number is of `fuse.policy.usage`, and not the deviation of one."""
+    return (name.startswith("used_") or name == "gflops") and not name.endswith(" sd")
 
 
 def _mean(row: Mapping[str, Any], name: str) -> str:

@@ -28,5 +28,6 @@ FUSIONS = Registry(
         "early": "mmf.fuse.fusions.early:Early",
         "early_vectors": "mmf.fuse.fusions.early:EarlyVectors",
         "policy": "mmf.fuse.policy.adamml:Policy",
+        "lite_eval": "mmf.fuse.policy.lite_eval:LiteEval",
     },
 )

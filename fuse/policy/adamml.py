@@ -15,7 +15,7 @@ Every modality's network is computed here, and what it says is multiplied by its
 are stored already. The same weights say on raw video what need not be computed at all.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,9 +28,17 @@ from mmf.fuse.fusions.concat import filled
 from mmf.fuse.fusions.contract import Stream
 from mmf.fuse.layers.normalise import at_least_float32
 from mmf.fuse.policy.agent import Agent
-from mmf.fuse.policy.contract import Decided, Loss, Recogniser, SegmentFusion, Stage
+from mmf.fuse.policy.contract import (
+    Decided,
+    Loss,
+    Recogniser,
+    SegmentFusion,
+    Stage,
+    decision,
+)
 from mmf.fuse.policy.cost import PENALTIES, alone_loss, penalty
 from mmf.fuse.policy.rates import rates_of
+from mmf.fuse.policy.roles import check_names, roles
 from mmf.fuse.policy.segments import Segmented, means, segmented
 from mmf.fuse.policy.stages import EPOCHS, MILESTONES, Stages
 
@@ -119,7 +127,11 @@ class Policy(SegmentFusion):
         recogniser: Recogniser,
     ):
         super().__init__()
-        self.options, self.stages, self.cells = options, options.stages(), _cells(streams)
+        self.options, self.stages, self.cells = (
+            options,
+            options.stages(),
+            [one.cells for one in streams.values()],
+        )
         self.modalities, self.clues = roles(streams, options.modalities, options.clues)
         self.segments, self.epochs = options.segments, self.stages.total
         self.policy_lr, self.costs = options.policy_lr, options.gflops
@@ -127,7 +139,7 @@ class Policy(SegmentFusion):
         names = list(streams)
         self._recognised = [names.index(name) for name in self.modalities]
         self._seen = [names.index(name) for name in self.clues]
-        _check_names("always", options.always, self.modalities)
+        check_names("always", options.always, self.modalities)
         self._always = [name in options.always for name in self.modalities]
         M = len(self.modalities)
         self.recognise = nn.ModuleList(recogniser(streams[n].size) for n in self.modalities)
@@ -141,6 +153,11 @@ class Policy(SegmentFusion):
             self.register_buffer("odds", _odds(_by_name("rate", options.rate, self.modalities)))
         cost = torch.tensor(_by_name("cost", options.cost, self.modalities))
         self.register_buffer("cost", cost, persistent=False)
+
+    @property
+    def deciding(self) -> Sequence[nn.Module]:
+        """The policy network, where it learns."""
+        return () if self.agent is None else (self.agent,)
 
     def start(self) -> None:
         """The rates of the run that was named."""
@@ -187,12 +204,7 @@ class Policy(SegmentFusion):
                 raise MmfError("a random policy decides by noise, and was given none.")
             decided = (self.odds + noise > 0).float()
         else:
-            odds = self.odds_of(cut)
-            total = odds if noise is None else odds + noise
-            decided = (total > 0).to(odds.dtype)
-            if temperature is not None:
-                soft = torch.sigmoid(total / temperature)
-                decided = decided + (soft - soft.detach())
+            decided = decision(self.odds_of(cut), noise, temperature)
         if any(self._always):
             decided = torch.where(torch.tensor(self._always, device=there.device), 1.0, decided)
         return decided * there
@@ -230,29 +242,6 @@ class Policy(SegmentFusion):
         return found + stage.weight * term
 
 
-def roles(
-    streams: Mapping[str, Stream], modalities: Sequence[str], clues: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The features that are decided about, and those that it is decided from."""
-    _check_names("modalities", modalities, streams)
-    _check_names("clues", clues, streams)
-    others = tuple(name for name in streams if name not in clues)
-    modalities = tuple(modalities) or others or tuple(streams)
-    return modalities, tuple(clues) or modalities
-
-
-def _check_names(what: str, names: Sequence[str], known: Collection[str]) -> None:
-    for name in names:
-        if name not in known:
-            raise unknown(f"feature of {what}", name, known)
-    if len(set(names)) < len(names):
-        raise MmfError(f"{what} = {list(names)}: expected each feature once.")
-
-
-def _cells(streams: Mapping[str, Stream]) -> list[int]:
-    return [one.cells for one in streams.values()]
-
-
 def _each(value: float | Mapping[str, float]) -> list[float]:
     return list(value.values()) if isinstance(value, Mapping) else [value]
 
@@ -263,7 +252,7 @@ def _by_name(
     """A number for each modality."""
     if not isinstance(value, Mapping):
         return [float(value)] * len(modalities)
-    _check_names(what, list(value), modalities)
+    check_names(what, list(value), modalities)
     for name in modalities:
         if name not in value:
             raise MmfError(f"{what} = {dict(value)}: nothing is said of {name!r}.")

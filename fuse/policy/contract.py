@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -52,6 +53,22 @@ class Stage:
     first_to_count: bool = False  # and the best weights are chosen from here on
 
 
+def decision(
+    odds: Float[Tensor, "..."], noise: Float[Tensor, "..."] | None, temperature: float | None
+) -> Float[Tensor, "..."]:
+    """1 or 0 for log odds of use: a Gumbel-softmax of two, straight through with a temperature.
+
+    Jang, Gu and Poole, ICLR 2017, arXiv:1611.01144. With logistic noise it is 1 with the chance
+    ``sigmoid(odds)``, whatever the temperature, which is of the gradient alone.
+    """
+    total = odds if noise is None else odds + noise
+    hard = (total > 0).to(odds.dtype)
+    if temperature is None:
+        return hard
+    soft = torch.sigmoid(total / temperature)
+    return hard + (soft - soft.detach())
+
+
 class SegmentFusion(nn.Module, ABC):
     """Reads the features' rows, decides, and recognises from what it chose.
 
@@ -64,9 +81,14 @@ class SegmentFusion(nn.Module, ABC):
     clues: tuple[str, ...]  # features that decisions are made from
     segments: int  # S
     epochs: int  # of a training that is not told how long
-    policy_lr: float  # of the optimiser of `agent`
+    policy_lr: float = 1e-3  # of the optimiser of `agent`
     sampled: bool  # decisions are drawn when they count, too
     costs: Mapping[str, float]  # GFLOPs of a segment by feature, where they were given
+
+    @property
+    @abstractmethod
+    def deciding(self) -> Sequence[nn.Module]:
+        """What is computed in every segment to decide about it."""
 
     @abstractmethod
     def forward(

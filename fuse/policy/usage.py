@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
-from torch import nn
 
 from mmf.fuse.policy.contract import SegmentFusion
 from mmf.fuse.policy.decisions import Decisions
@@ -98,8 +97,5 @@ class Usage:
 
 
 def _products(policy: SegmentFusion) -> int:
-    """The weights of matrices in the agent, each of which is multiplied once in a segment."""
-    agent = getattr(policy, "agent", None)
-    if not isinstance(agent, nn.Module):
-        return 0
-    return sum(p.numel() for p in agent.parameters() if p.ndim > 1)
+    """The weights of matrices that decide, each of which is multiplied once in a segment."""
+    return sum(p.numel() for one in policy.deciding for p in one.parameters() if p.ndim > 1)

@@ -15,6 +15,7 @@ RECIPES = Registry(
         "mfb_dbof": "mmf.fuse.recipes.mfb:mfb_dbof",
         "gmsa": "mmf.fuse.recipes.gmsa:gmsa",
         "mixer": "mmf.fuse.recipes.mixer:mixer",
+        "adamml": "mmf.fuse.recipes.adamml:adamml",
         "early_late": "mmf.fuse.recipes.early_late:early_late",
     },
 )

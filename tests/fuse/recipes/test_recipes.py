@@ -16,7 +16,7 @@ from mmf.fuse.recipes import RECIPES
 from mmf.fuse.recipes.contract import recipe, recipe_row
 from mmf.fuse.training.schedule import make_schedule
 
-SIZES = {"rgb": (1024,), "audio": (128,), "flow": (512,), "text": (384,)}
+SIZES = {"rgb": (1024,), "audio": (128,), "flow": (512,), "text": (384,), "small": (1280,)}
 CLASSES = [str(c) for c in range(3862)]
 ROWS = [(name, row) for name in RECIPES for row in recipe(name, TrainConfig()).rows]
 
