@@ -8,7 +8,7 @@ processes.
 
 import signal
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from itertools import islice
@@ -25,11 +25,11 @@ from mmf.fuse.training.meter import Meter
 from mmf.fuse.training.plan import some
 from mmf.fuse.training.progress import Progress, shown
 from mmf.fuse.training.resume import Saver, State
-from mmf.fuse.training.schedule import Course
 from mmf.fuse.training.start import begun, held_out, prepared, resumed, training_loader
 from mmf.fuse.training.step import Learned, Learning, learn, products
 from mmf.memory import memory_kept
 from mmf.store import Batch, FeatureStore
+from mmf.store.items import Items
 from mmf.store.loader import Loader
 
 MAIN_METRIC = {"single": "accuracy", "multi": "gap@20"}  # chooses the best weights; ties by loss
@@ -69,32 +69,20 @@ def train(
             run.write(plan, what.network.parameter_counts())
         saver = Saver(run, what.network, what.optimiser, what.average, writes=world.first)
         state = saver.restore()
-        measured, names = held_out(plan, config), [MAIN_METRIC[run.task]]
-        evaluate = partial(measure, what.average.network, store, measured, run, names=names)
+        evaluate = _evaluation(what, store, held_out(plan, config))
         batches = batches_of(loader, state, what, meter := Meter())
         said = shown(run, state, progress, on_step, world)
         with closing(batches), said as show, products(what.network):
             while True:
                 if _is_due(state, what):
                     rates = meter.read()
-                    row = _add_row(state, what, world.from_first(evaluate))
-                    if row is state.best:
-                        saver.keep_best()
-                    saver.write_metrics(state)
-                    show.row(row, rates)
+                    show.row(_add_row(state, what, saver, world.from_first(evaluate)), rates)
                     meter.start()
                 if _is_finished(state, what):
                     break
                 _enter(state, what, saver)
                 learned = learn(what, next(batches), state, stop)
-                if not learned.finite:
-                    saver.save(state)
-                    raise _non_finite(run, state, learned, world)
-                _count(state, learned, what.course)
-                if learned.stopping:
-                    saver.save(state)
-                    raise _interrupted(run, state)
-                saver.save_if_due(state)
+                _go_on(state, learned, what, saver)
                 show.step(state, learned, meter)
         saver.save(state)
     return run.path
@@ -113,13 +101,30 @@ def batches_of(
         epoch, done = epoch + 1, 0
 
 
-def _count(state: State, learned: Learned, course: Course) -> None:
+def _evaluation(what: Learning, store: FeatureStore, items: Items) -> Callable[[], dict[str, Any]]:
+    """What measures the network, or its average, on these items."""
+    names = [MAIN_METRIC[what.run.task]]
+    return partial(measure, what.average.network, store, items, what.run, names=names)
+
+
+def _go_on(state: State, learned: Learned, what: Learning, saver: Saver) -> None:
+    """Count the step; where the training stops at it, NonFinite or Interrupted, and a checkpoint.
+
+    A step that is not finite has changed nothing and does not count.
+    """
+    if not learned.finite:
+        saver.save(state)
+        raise _non_finite(what.run, state, learned, what.world)
     state.step += 1
     state.batch += 1
     state.loss_sum += learned.loss * learned.items
     state.loss_items += learned.items
-    if state.batch == course.epoch_steps:
+    if state.batch == what.course.epoch_steps:
         state.epoch, state.batch = state.epoch + 1, 0
+    if learned.stopping:
+        saver.save(state)
+        raise _interrupted(what.run, state)
+    saver.save_if_due(state)
 
 
 def _is_due(state: State, what: Learning) -> bool:
@@ -157,8 +162,10 @@ def _enter(state: State, what: Learning, saver: Saver) -> None:
         saver.take_best()
 
 
-def _add_row(state: State, what: Learning, measured: Mapping[str, float]) -> dict[str, Any]:
-    """Add the evaluation's row to the history, and make it the best if it is."""
+def _add_row(
+    state: State, what: Learning, saver: Saver, measured: Mapping[str, float]
+) -> dict[str, Any]:
+    """Add the evaluation's row to the history; keep the network where it is the best so far."""
     main, stage = MAIN_METRIC[what.run.task], what.stage(state.step - 1)
     row = {
         "epoch": state.epoch + (state.batch > 0),  # the one that it is in, from 1
@@ -174,6 +181,8 @@ def _add_row(state: State, what: Learning, measured: Mapping[str, float]) -> dic
     rank = (row[f"val_{main}"], -row["val_loss"])
     if state.best is None or rank > (state.best[f"val_{main}"], -state.best["val_loss"]):
         state.best = row
+        saver.keep_best()
+    saver.write_metrics(state)
     return row
 
 
