@@ -1,6 +1,7 @@
 """What a run says of items and of media files."""
 
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmf import MmfError
+from mmf.commands.media_given import extract_as_trained
 from mmf.commands.shell import STORE, numbers, plain
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from mmf.fuse.inference.ensemble import Ensemble
     from mmf.store import FeatureStore
     from mmf.store.items import Items
@@ -45,6 +49,7 @@ _THRESHOLD = 0.5  # of a class, where a video may have several
 )
 @click.option("--with", "others", multiple=True, metavar="RUN", help="Average with it; repeatable.")
 @click.option("--weights", help="For example 2,1: of RUN and of those --with.  [default: alike]")
+@click.option("--no-policy", is_flag=True, help="Of VIDEOS compute also what a policy leaves out.")
 @click.option("--device", default="auto", show_default=True)
 def predict(run: str, videos: tuple[str, ...], **options: Any) -> None:
     """Predict with RUN the items of a store, or media files, with the recipe it was trained on.
@@ -55,11 +60,13 @@ def predict(run: str, videos: tuple[str, ...], **options: Any) -> None:
     mmf predict runs/mfb-1 clip.mp4 --timeline clip.vtt --window 2 --hop 1
     mmf predict runs/mfb-1 --with runs/concat-1 --window 5 --kaggle --out segments.csv
 
+    VIDEOS are files and folders. Where RUN decides what it uses (--fusion policy), of these only
+    what it asks for is decoded and computed; the scores are those of everything (--no-policy).
+
     Where RUN has thresholds (mmf evaluate RUN --choose-thresholds), a star marks what reaches its
     own, as the column `above` does in a file.
     """
     from mmf.fuse.inference.ensemble import Ensemble
-    from mmf.fuse.inference.files import write_predictions
     from mmf.fuse.inference.prediction import predictions
     from mmf.store import FeatureStore
 
@@ -69,24 +76,53 @@ def predict(run: str, videos: tuple[str, ...], **options: Any) -> None:
     with ExitStack() as stack:
         place = options["store"] or ensemble.runs[0].config.store
         if videos:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mmf-predict-"))
-            place = _extract_as_trained(ensemble.specs.values(), videos, Path(folder) / STORE)
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mmf-predict-")))
+            if _asks(ensemble, options):
+                _predict_as_asked(ensemble, videos, folder, options)
+                return
+            place = extract_as_trained(ensemble.specs.values(), videos, folder / STORE)
         store = FeatureStore(place)
         parts = _items(ensemble, store, options)
         if options["timeline"]:
             _write_timelines(ensemble, store, parts, options)
             return
-        found = predictions(ensemble, store, parts, top=options["top"])
-        if options["out"]:
-            number = write_predictions(found, options["out"], kaggle=options["kaggle"])
-            click.echo(f"{options['out']}: {number} items")
-            return
-        for row in (row for part in found for row in part.to_pylist()):
-            pairs = zip(row["classes"] or (), row["scores"] or (), strict=True)
-            reached = row.get("above") or [False] * len(row["classes"] or ())
-            each = zip(pairs, reached, strict=True)
-            best = ", ".join(f"{c} {s:.4f}{'*' if above else ''}" for (c, s), above in each)
-            click.echo(plain(f"{row['item']}: {best or row['reason']}"))
+        _show(predictions(ensemble, store, parts, top=options["top"]), options)
+
+
+def _asks(ensemble: "Ensemble", options: Mapping[str, Any]) -> bool:
+    """Whether a policy is asked: by one run, of whole videos."""
+    alone, whole = ensemble.alone, options["window"] is None and not options["timeline"]
+    return alone is not None and alone[1].policy is not None and whole and not options["no_policy"]
+
+
+def _predict_as_asked(
+    ensemble: "Ensemble", videos: Sequence[str], folder: Path, options: Mapping[str, Any]
+) -> None:
+    from mmf.commands.adaptive import Adaptive
+    from mmf.commands.adaptive_report import Report
+    from mmf.fuse.inference.prediction import tables
+
+    began = time.perf_counter()
+    adaptive = Adaptive(ensemble, videos, folder)
+    report = Report(adaptive)
+    _show(tables(ensemble, report.counting(adaptive.scored()), top=options["top"]), options)
+    report.say(time.perf_counter() - began)
+
+
+def _show(found: Iterable["pa.Table"], options: Mapping[str, Any]) -> None:
+    """Write the predictions into a file, or here."""
+    from mmf.fuse.inference.files import write_predictions
+
+    if options["out"]:
+        number = write_predictions(found, options["out"], kaggle=options["kaggle"])
+        click.echo(f"{options['out']}: {number} items")
+        return
+    for row in (row for part in found for row in part.to_pylist()):
+        pairs = zip(row["classes"] or (), row["scores"] or (), strict=True)
+        reached = row.get("above") or [False] * len(row["classes"] or ())
+        each = zip(pairs, reached, strict=True)
+        best = ", ".join(f"{c} {s:.4f}{'*' if above else ''}" for (c, s), above in each)
+        click.echo(plain(f"{row['item']}: {best or row['reason']}"))
 
 
 def _check(videos: Sequence[str], options: Mapping[str, Any]) -> None:
@@ -130,24 +166,3 @@ def _write_timelines(
         thresholds = _THRESHOLD
     number = write_timelines(found, options["timeline"], top=options["top"], thresholds=thresholds)
     click.echo(f"{options['timeline']}: {number} videos")
-
-
-def _extract_as_trained(specs: Iterable[Any], videos: Sequence[str], store: Path) -> Path:
-    """Extract media files into a store with the very recipes of these features."""
-    import pyarrow as pa
-
-    from mmf.extract import JobOptions, Manifest, request_from_spec
-    from mmf.extract import extract as run_job
-    from mmf.store import FeatureStore
-
-    requests = [request_from_spec(spec) for spec in specs]
-    table = pa.table(
-        {"video_id": list(videos), "path": pa.array([str(v).encode() for v in videos], pa.binary())}
-    )
-    manifest = Manifest(source="the command line", table=table, first=tuple(range(len(videos))))
-    result = run_job(manifest, store, requests, JobOptions(max_failure_rate=1.0))
-    for row in FeatureStore(store).failures().to_pylist():
-        click.echo(f"mmf: {row['video_id']!r} failed: {row['reason']} ({row['message']})", err=True)
-    if result.failed == len(videos):
-        raise MmfError("none of the videos could be used.")
-    return store

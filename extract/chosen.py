@@ -21,6 +21,7 @@ class Counted:
     """The rows that a video has of each feature."""
 
     seconds: float  # of its media
+    frames: int
     rows: Mapping[str, int]
 
 
@@ -65,4 +66,5 @@ def count_rows(
         for event in decoder.events():
             if isinstance(event, Ended):
                 rows = {r.name: event.rows[signals.index(r.signal)] for r in requests}
-                yield event.key, Counted(seconds=event.media.duration or 0.0, rows=rows)
+                seconds, frames = event.media.duration or 0.0, event.media.frames
+                yield event.key, Counted(seconds=seconds, frames=frames, rows=rows)

@@ -83,6 +83,11 @@ class Ensemble:
         """Whether a run reads the items of a video one after the other."""
         return any(voice.network.by_video for voice in self._voices)
 
+    @property
+    def alone(self) -> tuple[Run, Network] | None:
+        """The run, and its network as it scores, where there is one."""
+        return (self.runs[0], self._voices[0].network) if len(self.runs) == 1 else None
+
     def check(self, store: FeatureStore) -> None:
         """Raise MmfError where the store made a feature in another way, or has none of a run's."""
         for run in self.runs:

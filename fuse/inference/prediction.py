@@ -57,19 +57,26 @@ def predictions(
 
     With thresholds (`thresholds_of`) there is a column more, `ABOVE`, beside classes and scores.
     """
+    scored = (one for part in items for one in ensemble.score(store, part))
+    return tables(ensemble, scored, top=top)
+
+
+def tables(
+    ensemble: Ensemble, scored: Iterable[Scored], *, top: int | None = 20
+) -> Iterator[pa.Table]:
+    """The predictions that these scores are."""
     if top is not None and top < 1:
         raise MmfError(f"top = {top}: expected at least 1 class.")
     reason, least = f"no rows of {', '.join(ensemble.specs)}", thresholds_of(ensemble)
     schema = SCHEMA if least is None else SCHEMA.append(ABOVE)
     ready, rows = [schema.empty_table()], 0
-    for part in items:
-        for scored in ensemble.score(store, part):
-            columns = _of_items(scored, reason) | _best(scored, ensemble, top, least)
-            ready.append(pa.table(columns, schema=schema))
-            rows += len(scored.items)
-            if rows >= _ROWS:
-                yield pa.concat_tables(ready).combine_chunks()
-                ready, rows = [], 0
+    for one in scored:
+        columns = _of_items(one, reason) | _best(one, ensemble, top, least)
+        ready.append(pa.table(columns, schema=schema))
+        rows += len(one.items)
+        if rows >= _ROWS:
+            yield pa.concat_tables(ready).combine_chunks()
+            ready, rows = [], 0
     if ready:
         yield pa.concat_tables(ready).combine_chunks()
 

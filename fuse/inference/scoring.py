@@ -61,7 +61,7 @@ def score(
     for at in parts(items, by_video=network.by_video):
         part = Items.of(items).take(at)
         batch = store.batch(part, tuple(specs), label_set=label_set, max_steps=config.max_steps)
-        found, decisions = _scores(network, batch, specs)
+        found, decisions = with_decisions(network, batch, specs)
         yield Scored(
             items=batch.items,
             logits=found,
@@ -84,10 +84,10 @@ def exact(network: Network) -> Network:
 
 def logits(network: Network, batch: Batch, specs: Mapping[str, FeatureSpec]) -> np.ndarray:
     """Float64 (B, C) of an `exact` network; its items stand as `parts` has them."""
-    return _scores(network, batch, specs)[0]
+    return with_decisions(network, batch, specs)[0]
 
 
-def _scores(
+def with_decisions(
     network: Network, batch: Batch, specs: Mapping[str, FeatureSpec]
 ) -> tuple[np.ndarray, Decisions | None]:
     """Logits, and the decisions they rest on: drawn, where the network's are, by item alone."""

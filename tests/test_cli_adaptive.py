@@ -1,0 +1,122 @@
+"""`mmf predict RUN VIDEO…` by a run with a policy: what is asked for, and no more."""
+
+import csv
+import json
+import re
+import shutil
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmf import MmfError, cli
+from mmf.extract.sample_set import make_sample_set
+
+CLUES = {"clues": ["audio"], "modalities": ["rgb", "audio"], "layers": [8], "hidden": 8}
+STAGES = {"segments": 3, "epochs": {"single": 1, "alternate": 1, "tune": 1}}
+
+
+def mmf(*words: str) -> int:
+    return cli.cli.main(list(words), standalone_mode=False) or 0
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A store of eight clips, and clips of other kinds: silent, unseen, broken and very short."""
+    folder = tmp_path_factory.mktemp("adaptive")
+    clips = make_sample_set(folder / "clips", clips=8, seed=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        rows = ("--feature", "rgb=rgb:hog,fps=3", "--feature", "audio=audio:logmel,fps=2")
+        assert mmf("extract", "clips", *rows) == 0
+    odd = folder / "odd"
+    odd.mkdir()
+    shutil.copy(next(clips.glob("*/*.mp4")), odd / "whole.mp4")
+    (odd / "broken.mp4").write_bytes(b"this is no video" * 100)
+    with wave.open(str(odd / "unseen.wav"), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(np.zeros(24000, np.int16).tobytes())
+    return folder
+
+
+@pytest.fixture
+def there(home, monkeypatch):
+    monkeypatch.chdir(home)
+    return home
+
+
+def train(name: str, **options) -> str:
+    given = json.dumps({**CLUES, **STAGES, **options})
+    words = [f"{key}={json.dumps(value)}" for key, value in json.loads(given).items()]
+    run = f"runs/{name}"
+    if not Path(run).exists():
+        flags = [word for one in words for word in ("--fusion-option", one)]
+        assert mmf("train", "--fusion", "policy", "--batch-size", "4", "--out", run, *flags) == 0
+    return run
+
+
+def predicted(*words: str) -> dict[tuple[str, str], tuple[str, float]]:
+    assert mmf("predict", *words, "--out", "out.csv") == 0
+    with open("out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        (row["item"], row["class"]): (row["reason"], float(row["score"] or "nan")) for row in rows
+    }
+
+
+def same(one, other) -> bool:
+    return one.keys() == other.keys() and all(
+        a[0] == b[0] and (a[1] == pytest.approx(b[1], abs=1e-5, nan_ok=True))
+        for a, b in ((one[key], other[key]) for key in one)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("learned", {}),
+        ("some", {"decisions": "random", "rate": {"rgb": 0.4, "audio": 0.8}}),
+        ("none", {"decisions": "random", "rate": 0.0}),
+        ("sound_first", {"always": ["audio"]}),
+    ],
+)
+def test_predictions_are_those_of_everything(there, capsys, name, options):
+    run = train(name, **options)
+    capsys.readouterr()
+    asked = predicted(run, "clips", "odd/whole.mp4", "odd/broken.mp4", "odd/unseen.wav")
+    said = capsys.readouterr().err
+    assert "'odd/broken.mp4' failed: not_media" in said
+    rate = re.search(r"used: rgb in (\d+)%, audio in (\d+)% of the segments", said)
+    rows = re.search(r"computed (\d+) of (\d+) rows of rgb", said)
+    assert rate
+    assert rows
+    assert (int(rows[1]) == 0) == (int(rate[1]) == 0)
+    every = predicted(
+        *(run, "clips", "odd/whole.mp4", "odd/broken.mp4", "odd/unseen.wav", "--no-policy")
+    )
+    assert "used:" not in capsys.readouterr().err
+    assert same(asked, every)
+    assert len({item for item, _ in asked}) == 11
+
+
+def test_predictions_are_those_of_the_store(there):
+    run = train("learned")  # chance would follow the items' names, which differ
+    stored = predicted(run, "--store", "features.mmf")
+    asked = predicted(run, *{f"clips/{item}" for item, _ in stored})
+    assert same(asked, {(f"clips/{item}", c): value for (item, c), value in stored.items()})
+
+
+def test_a_clue_that_comes_whole_and_windows_compute_everything(there, capsys):
+    run = train("seen", clues=["rgb", "audio"])
+    capsys.readouterr()
+    predicted(run, "odd/whole.mp4")
+    assert "computed everything, which is needed to decide" in capsys.readouterr().err
+    predicted(run, "odd/whole.mp4", "--window", "2")
+    assert "used:" not in capsys.readouterr().err
+
+
+def test_nothing_but_broken_videos_is_an_error(there):
+    run = train("learned")
+    with pytest.raises(MmfError, match="none of the videos could be used"):
+        mmf("predict", run, "odd/broken.mp4")
