@@ -41,6 +41,10 @@ MODELS = {
         "schedule": "cosine",
         "modality_dropout": 0.2,
     },
+    "policy, in its stages": {
+        "fusion": "policy",
+        "fusion_options": {"layers": [16], "hidden": 8, "segments": 4},
+    },
     "GMSA": {"fusion": "gmsa", "fusion_options": {"heads": 2}, "sample": "frames", "parts": 2},
 }
 SIZES = {"rgb": 24, "audio": 8}

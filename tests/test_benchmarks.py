@@ -112,3 +112,16 @@ def test_a_difference_shows_where_its_interval_leaves_out_zero():
         "b > a: -0.103 ± 0.014 (0 of 3 seeds), does not show: the reverse does.",
         "a > c: +0.000 ± 0.248 (1 of 3 seeds), does not show.",
     ]
+
+
+def test_a_policy_is_asked_what_it_finds_and_saves(capsys, tmp_path, monkeypatch):
+    policy = load("policy")
+    monkeypatch.setattr(
+        policy, "ROWS", {n: policy.ROWS[n] for n in ("all", "adamml", "with_noise")}
+    )
+    found = policy.of_seed(0, quick=True)
+    assert list(found) == ["all", "adamml", "drawn", "with_noise"]
+    assert found["all"]["gflops"] == pytest.approx(145.2)
+    assert set(found["with_noise"]) >= {"used_noise", "precision rgb", "recall audio"}
+    low, high = policy._interval(np.array([1.0, 2.0, 3.0]))
+    assert (low, high) == pytest.approx((2 - 2.484, 2 + 2.484), abs=1e-3)

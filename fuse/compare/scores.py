@@ -3,27 +3,30 @@
 The best classes suffice to measure again on any resample of the items, and are few: accuracy asks
 for one, GAP for twenty. They are kept in the run's folder, so that each run is tested once:
 
-test.json  the metrics, FLOPs and parameters; written last
+test.json  the metrics, FLOPs, milliseconds and parameters; written last
 test.npz   of each item: id, video, the best classes' scores, whether they are right, positives
 """
 
 import copy
 import io
 import json
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmf import MmfError
 from mmf.fuse import METRICS
 from mmf.fuse.compare.bootstrap import Mean, PooledPrecision, Statistic
-from mmf.fuse.data import choose_device, inputs
+from mmf.fuse.data import Inputs, choose_device, inputs
 from mmf.fuse.evaluation.accumulator import Accumulator
 from mmf.fuse.inference.scoring import Scored, score
 from mmf.fuse.losses import probabilities
@@ -37,7 +40,8 @@ from mmf.store import FeatureStore
 from mmf.store.items import Items
 
 _BEST = 20  # classes of an item; GAP's
-_ITEMS = 8  # of the batch whose operations are counted
+_ITEMS = 8  # of the batch whose operations are counted, and that is timed
+_REPEATS = 5
 _TEST, _ITEMS_FILE = "test.json", "test.npz"
 
 
@@ -53,6 +57,7 @@ class Scores:
     scores: np.ndarray  # float32 (B, K), best first; -inf where there are fewer rated classes
     hits: np.ndarray  # bool (B, K)
     positives: np.ndarray  # int64 (B,)
+    milliseconds: float | None = None  # of one item in a small batch; None: not measured
 
     def statistic(self, metric: str, items: np.ndarray) -> Statistic:
         """The task's main metric as a function of how often each of these items counts."""
@@ -74,6 +79,7 @@ def scores_of(path: Path, device: str) -> Scores:
         found |= {
             "parameters": network.parameter_counts()["total"],
             "flops": flops_per_item(network, store, items[:_ITEMS], run),
+            "milliseconds": milliseconds_per_item(network, store, items[:_ITEMS], run),
         }
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
@@ -110,12 +116,34 @@ def flops_per_item(network: Network, store: FeatureStore, items: Items, run: Run
     features = {name: x.double() for name, x in one.features.items()}
     counter = FlopCounterMode(display=False)
     with sdpa_kernel(SDPBackend.MATH), counter, torch.no_grad():
-        if (policy := network.policy) is None:
-            network(features, one.masks, one.videos)
-        else:  # what it decides changes nothing, and a random one decides by noise
-            shape = (len(batch), policy.segments, len(policy.modalities))
-            network.decide(features, one.masks, torch.zeros(shape))
+        _forward(network, replace(one, features=features))
     return counter.get_total_flops() / len(batch)
+
+
+def milliseconds_per_item(network: Network, store: FeatureStore, items: Items, run: Run) -> float:
+    """What a forward pass over these items takes on the network's device, for one of them.
+
+    Median of a few, in float32, of the network alone: features are there.
+    """
+    specs = {n: s for n, s in run.specs.items() if n in store.features}
+    batch = store.batch(items, tuple(specs), label_set=None, max_steps=run.config.max_steps)
+    device = next(network.parameters()).device
+    one, took = inputs(batch, specs, device), []
+    with torch.inference_mode():
+        for _ in range(1 + _REPEATS):
+            started = time.perf_counter()
+            _forward(network, one).sum().item()  # which waits for a device
+            took.append(time.perf_counter() - started)
+    return 1000 * median(took[1:]) / len(batch)
+
+
+def _forward(network: Network, one: Inputs) -> Tensor:
+    if (policy := network.policy) is None:
+        return network(one.features, one.masks, one.videos)
+    # what it decides changes nothing of the effort, and a random one decides by noise
+    shape = (len(one.videos), policy.segments, len(policy.modalities))
+    nothing = torch.zeros(shape, device=one.videos.device)
+    return network.decide(one.features, one.masks, nothing).logits
 
 
 def _measured(

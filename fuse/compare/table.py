@@ -47,6 +47,7 @@ def numbers(answer: Answer) -> dict[str, Any]:
     found |= {
         "parameters": scores[0].parameters,
         "flops per item": scores[0].flops,
+        "milliseconds per item": scores[0].milliseconds,
         "seconds per epoch": median(seconds) if seconds else None,
         "bytes on disk": round(fmean(bytes_on_disk(run.path) for run in runs)),
     }
@@ -75,6 +76,7 @@ def for_people(answers: Sequence[Answer]) -> tuple[list[str], list[list[str]]]:
             f"difference in {main}": _difference(row),
             "parameters": _short(row.get("parameters")),
             "FLOPs/item": _short(row.get("flops per item")),
+            "ms/item": _digits(row.get("milliseconds per item")),
             "s/epoch": _digits(row.get("seconds per epoch")),
             "on disk": f"{_short(row.get('bytes on disk'))}B" if "bytes on disk" in row else "",
             "not trained": row["failure"],
@@ -121,7 +123,8 @@ def notes(answers: Sequence[Answer], against: str, resamples: int) -> list[str]:
     if any(_is_of_policy(name) for answer in done for name in answer.scores[0].metrics):
         found.append(
             "used_…: the share of an item's segments in which a policy uses a modality; gflops: "
-            "what an item then costs, where costs are known. FLOPs/item are the fusion's own."
+            "what an item then costs, where costs are known. FLOPs/item and ms/item are of the "
+            "fusion alone."
         )
     return found
 

@@ -1,5 +1,6 @@
 """How well a run does on a split of a store."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from mmf.fuse.metrics import SINGLE_LABEL
 from mmf.fuse.network import Network
 from mmf.fuse.run import Run
 from mmf.store import FeatureStore, Item
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -53,6 +56,12 @@ def evaluate(
     )
     names = _names(subject.run)
     found = collect(subject, scored(subject, level, views), names)
+    if found.usage and "gflops" not in found.usage:
+        logger.warning(
+            "no GFLOPs: not every feature of run %s says what its rows cost. Extract them anew, or "
+            "train with --fusion-option 'gflops={\"%s\": …}', of a segment of each",
+            *(run, next(iter(subject.run.specs))),
+        )
     if level == "video" and not found.accumulator.has_one_label_each:
         found.accumulator.names = tuple(n for n in names if n not in SINGLE_LABEL)
     return _result(found)

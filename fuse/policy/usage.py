@@ -12,7 +12,6 @@ what a feature costs, there are no GFLOPs. Mind that the published figures count
 sum as one operation, and torch's counter as two.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -23,7 +22,6 @@ from mmf.fuse.policy.contract import SegmentFusion
 from mmf.fuse.policy.decisions import Decisions
 from mmf.store import FeatureSpec
 
-logger = logging.getLogger(__name__)
 POLICY = "policy"
 
 
@@ -43,13 +41,7 @@ class Costs:
         if POLICY not in given:
             needed += [n for n in specs if n in policy.clues and n not in needed]
         rows = {n: s.flops_per_row / 1e9 for n, s in specs.items() if s.flops_per_row is not None}
-        unknown = [name for name in needed if name not in given and name not in rows]
-        if unknown:
-            logger.info(
-                "no GFLOPs: nothing says what %s costs. Extract it with a backbone that does, or "
-                "give --fusion-option 'gflops={\"%s\": …}', of a segment",
-                *(", ".join(unknown), unknown[0]),
-            )
+        if any(name not in given and name not in rows for name in needed):
             return None
         return cls(segment=given, row=rows, agent=2e-9 * _products(policy))
 

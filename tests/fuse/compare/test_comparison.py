@@ -34,7 +34,7 @@ def ask(base, *fusions, grid=None, seeds=2, **axes) -> Question:
 def told(answers) -> dict[str, dict]:
     """What the table says of each row, but for how long things took and how large they are."""
     found = [table.numbers(answer) for answer in answers]
-    varying = ("seconds per epoch", "bytes on disk")
+    varying = ("seconds per epoch", "milliseconds per item", "bytes on disk")
     return {r["row"]: {k: v for k, v in r.items() if k not in varying} for r in found}
 
 

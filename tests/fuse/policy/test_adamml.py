@@ -365,8 +365,8 @@ def test_clues_cost_wherever_they_are_and_once():
     np.testing.assert_allclose(costs.of_items(found), wanted)
 
 
-def test_costs_that_are_not_known_are_no_column(caplog):
+def test_costs_that_are_not_known_are_no_column():
     net = network()
-    with caplog.at_level("INFO", "mmf"):
-        assert Costs.of(net.policy, specs(rgb=1.0)) is None
-    assert "nothing says what audio, text costs" in caplog.text
+    assert Costs.of(net.policy, specs(rgb=1.0)) is None
+    assert Costs.of(net.policy, specs(rgb=1.0, audio=1.0, text=1.0)) is not None
+    assert set(Usage(net.policy, specs()).result()) == {"used_rgb", "used_audio", "used_text"}

@@ -263,6 +263,13 @@ def test_decisions_come_with_the_scores_and_do_not_hang_on_the_batch(config, sto
         assert each.sum(1).tolist() == lengths
 
 
+def test_what_features_cost_is_asked_for_where_nothing_says_it(config, caplog):
+    options = {name: value for name, value in OPTIONS.items() if name != "gflops"}
+    found = evaluate(train(replace(config, fusion_options=options)), device="cpu")
+    assert "gflops" not in found
+    assert "no GFLOPs: not every feature of run" in caplog.text
+
+
 def test_items_that_lack_a_modality_train_and_are_measured(config):
     run = train(replace(config, modality_dropout=0.4))
     assert evaluate(run, without=["rgb"], device="cpu")["used_rgb"] == 0
