@@ -57,8 +57,8 @@ def test_every_command_named_exists_with_its_options():
     for line in lines:
         words = shlex.split(line, comments=True)
         command = cli.cli.commands[words[1]]
-        if hasattr(command, "commands"):  # mmf import youtube8m
-            command = command.commands[words[2]]
+        if hasattr(command, "commands"):  # mmf import youtube8m, mmf explain RUN selection
+            command = command.commands[words[2 + len(command.params)]]
         options = {o for p in command.params for o in p.opts}
         assert {w.partition("=")[0] for w in words if w.startswith("--")} <= options, line
 

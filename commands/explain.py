@@ -1,0 +1,164 @@
+"""Why a run says what it says: tables, and pictures beside the frames of the videos."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+
+from mmf import MmfError
+from mmf.commands.shell import Commands, show_columns
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from mmf.fuse.explain.selection import Selected, Subject
+    from mmf.fuse.explain.selection_tables import Summary
+
+_SHOWN = 20  # classes of the table, those with the most items
+
+
+@click.group(cls=Commands)
+@click.argument("run", type=click.Path())
+@click.pass_context
+def explain(context: click.Context, run: str) -> None:
+    """Why RUN says what it says.
+
+    \b
+    mmf explain runs/policy-1 selection        # which modality its policy used when
+    """
+    context.obj = run
+
+
+@explain.command()
+@click.option("--store", help="Another store.  [default: the one the run was trained on]")
+@click.option("--split", help="[default: test, where no --items are named]")
+@click.option(
+    "--items", multiple=True, metavar="ID", help="A video or an item, VIDEO@START-END; repeatable."
+)
+@click.option(
+    "--most", default=12, type=click.IntRange(min=0), show_default=True, help="Items to draw."
+)
+@click.option(
+    "--videos", type=click.Path(), help="The folder of the videos.  [default: as they were]"
+)
+@click.option("--out", default="selection", show_default=True, help="The folder of all of it.")
+@click.option("--device", default="auto", show_default=True)
+@click.pass_obj
+def selection(run: str, /, most: int, videos: str | None, out: str, **options: Any) -> None:
+    """Which modality the policy of RUN used in which segment, with its seconds.
+
+    \b
+    mmf explain runs/policy-1 selection --out selection
+    mmf explain runs/policy-1 selection --items clip.mp4 --videos clips
+
+    All items are in OUT/selection.parquet, a row for each segment and modality; means by class in
+    OUT/classes.csv, by modality in OUT/modalities.csv. The first --most are drawn, below frames of
+    the video where its file is found.
+    """
+    from pyarrow.csv import write_csv
+
+    from mmf.fuse.explain.selection import open_subject, selections
+    from mmf.fuse.explain.selection_tables import Summary, writing
+
+    if videos is not None and not Path(videos).is_dir():
+        raise MmfError(f"--videos {videos!r} is no folder. Name the one that was extracted.")
+    subject = open_subject(run, **options)
+    folder, summary, drawn = Path(out), Summary(), list["Selected"]()
+    with writing(folder / "selection.parquet") as writer:
+        for selected in selections(subject):
+            writer.add(selected)
+            summary.add(selected)
+            drawn += [selected] if len(drawn) < most else []
+        if not summary.items:
+            raise MmfError(
+                f"none of {len(subject.items)} items has a row of {', '.join(subject.run.specs)}, "
+                "so there is nothing to decide about."
+            )
+    tables = {"classes": summary.by_class(), "modalities": summary.by_modality()}
+    for name, table in tables.items():
+        write_csv(table, folder / f"{name}.csv")
+    _show(summary, tables, len(subject.items))
+    pictures = _draw(subject, drawn, folder, videos)
+    click.echo(f"{folder}: selection.parquet, classes.csv, modalities.csv, {pictures} pictures")
+
+
+def _show(summary: "Summary", tables: Mapping[str, "pa.Table"], asked: int) -> None:
+    by_class = tables["classes"].sort_by([("items", "descending"), ("class", "ascending")])
+    for table in (by_class.slice(0, _SHOWN), tables["modalities"]):
+        known = [name for name in table.column_names if table[name].null_count < len(table)]
+        if len(table):
+            rows = [[_cell(row[name]) for name in known] for row in table.to_pylist()]
+            show_columns(known, [rows])
+    if len(by_class) > _SHOWN:
+        click.echo(f"These are the {_SHOWN} of {len(by_class)} classes that have the most items.")
+    said = [f"{summary.items} items"]
+    if summary.items < asked:
+        said.append(f"{asked - summary.items} more have no rows")
+    if summary.accuracy is not None:
+        said.append(f"accuracy {summary.accuracy:.4f}")
+    if summary.gflops is not None:
+        spent, everything = summary.gflops
+        said.append(f"{spent:.4g} GFLOPs of an item, {everything:.4g} if it used everything")
+    click.echo("; ".join(said))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _draw(subject: "Subject", drawn: Sequence["Selected"], folder: Path, videos: str | None) -> int:
+    """The pictures of some items, below frames of those whose videos are found; how many."""
+    from mmf.fuse.explain.selection_picture import draw
+
+    if drawn and find_spec("matplotlib") is None:
+        click.echo("For pictures: pip install 'mmf-video[plots]', and the same command again.")
+        return 0
+    frames = _frames(subject, drawn, videos)
+    for selected in drawn:
+        name = quote(selected.item.id, safe=" @")
+        draw(selected, folder / f"{name}.png", frames.get(selected.item.id))
+    if lacking := len(drawn) - len(frames):
+        where = f"in {videos!r}" if videos else "where they were extracted; --videos names a folder"
+        click.echo(f"{lacking} pictures without frames: their videos are not {where}")
+    return len(drawn)
+
+
+def _frames(
+    subject: "Subject", drawn: Sequence["Selected"], videos: str | None
+) -> dict[str, dict[int, "np.ndarray"]]:
+    """A frame for each segment of the items whose videos are found, from the segment's middle."""
+    from mmf.extract.frames import Wanted, frames_at
+
+    wanted = {}
+    for selected in drawn:
+        path, times = _file(subject, selected.item.video_id, videos), selected.times
+        if path is not None:
+            middles = ((times.start + times.end) / 2).tolist()
+            wanted[selected.item.id] = Wanted(path=path, times=middles, begins=times.begins)
+    found = frames_at(wanted) if wanted else {}
+    return {item: dict(enumerate(pictures)) for item, pictures in found.items()}
+
+
+def _file(subject: "Subject", video_id: str, videos: str | None) -> str | None:
+    """The file of a video, if it is where it is said to be."""
+    if videos is not None:
+        found = os.path.join(videos, video_id)
+        return found if os.path.isfile(found) else None
+    return next((path for path in _paths(subject, video_id) if os.path.isfile(path)), None)
+
+
+def _paths(subject: "Subject", video_id: str) -> Iterator[str]:
+    """Where the video was when its features were extracted."""
+    for name in subject.store.features:
+        stored = subject.store.stored(name)
+        position = stored.position(video_id)
+        path = None if position is None else stored.outcomes["path"][position].as_py()
+        if path:
+            yield path

@@ -1,0 +1,131 @@
+"""What a policy selected: of the items that are asked for, as it is measured."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mmf import MmfError
+from mmf.fuse import evaluate
+from mmf.fuse.explain.selection import open_subject, selections
+from mmf.fuse.explain.selection_tables import Summary, rows, writing
+from mmf.store import FeatureStore, Item
+
+
+def found(run, *arguments, **options):
+    return list(selections(open_subject(run, *arguments, device="cpu", **options)))
+
+
+def test_a_run_without_a_policy_says_which_have_one_and_how_to_train_it(runs):
+    with pytest.raises(MmfError, match=r"no policy.*have one: .*policy; `mmf train .*--fusion pol"):
+        open_subject(runs / "mean")
+
+
+def test_an_item_that_is_not_there_is_named_with_the_nearest(runs):
+    with pytest.raises(MmfError, match=r"unknown item 'test0000919'.*'test0000019'.*58 items"):
+        open_subject(runs / "policy", items=["test0000020", "test0000919"])
+    with pytest.raises(MmfError, match="split 'tset' has no item"):
+        open_subject(runs / "policy", split="tset")
+
+
+def test_a_store_that_has_moved_is_asked_for(runs, store, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    values = json.loads((runs / "policy" / "config.json").read_text())
+    values["config"]["store"] = str(tmp_path / "moved")
+    (run / "config.json").write_text(json.dumps(values))
+    (run / "checkpoints").symlink_to(runs / "policy" / "checkpoints")
+    with pytest.raises(
+        MmfError, match=r"no feature store at .*moved.*say with --store where it is"
+    ):
+        open_subject(run)
+    assert len(open_subject(run, store.path).items) == 40
+
+
+def test_an_item_without_rows_is_left_out(runs, store, tmp_path):
+    small = FeatureStore.create(tmp_path / "small")
+    for name, spec in store.features.items():
+        small.add(spec, [store.read(name, "test0000020")])
+    labelled = {"test0000020": ["class0001"], "empty": ["class0000"]}
+    small.label(labelled, split=dict.fromkeys(labelled, "test"))
+    (one,) = found(runs / "policy", small.path)
+    assert one.item.id == "test0000020"
+    assert found(runs / "policy", small.path, items=["empty"]) == []
+
+
+def test_what_is_counted_is_what_evaluation_measures(runs):
+    summary = Summary()
+    for one in found(runs / "policy"):
+        summary.add(one)
+    measured = evaluate(runs / "policy", device="cpu")
+    by_modality = {row["modality"]: row for row in summary.by_modality().to_pylist()}
+    for name in ("rgb", "audio"):
+        assert by_modality[name]["used"] == pytest.approx(measured[f"used_{name}"])
+        assert by_modality[name]["there"] == 1
+    assert summary.items == measured["items"]
+    assert summary.accuracy == pytest.approx(measured["accuracy"])
+    assert summary.gflops == pytest.approx((measured["gflops"], 5 * (14.0 + 0.5 + 0.25)))
+
+
+def test_the_summary_by_class_is_the_mean_over_its_items(runs):
+    items, summary = found(runs / "policy"), Summary()
+    for one in items:
+        summary.add(one)
+    table = summary.by_class().to_pylist()
+    assert [row["class"] for row in table] == sorted({one.labels[0] for one in items})
+    for row in table:
+        its = [one for one in items if one.labels == (row["class"],)]
+        rgb = its[0].modalities.index("rgb")
+        assert row["items"] == len(its)
+        assert row["used_rgb"] == pytest.approx(np.mean([one.used[:, rgb].mean() for one in its]))
+        assert row["accuracy"] == np.mean([one.predicted == row["class"] for one in its])
+        assert row["gflops"] == pytest.approx(np.mean([one.gflops for one in its]))
+
+
+def test_an_item_alone_is_decided_about_as_among_all(runs):
+    (alone,) = found(runs / "policy", items=["test0000033"])
+    (same,) = (one for one in found(runs / "policy") if one.item.id == "test0000033")
+    assert rows(alone) == rows(same)
+    assert {row["used"] for row in rows(alone)} == {False, True}
+
+
+def test_a_video_stands_for_all_of_its_items(runs, store, tmp_path):
+    cut = FeatureStore.create(tmp_path / "cut")
+    for name, spec in store.features.items():
+        cut.add(spec, [store.read(name, v) for v in ("test0000020", "test0000021")])
+    parts = [("test0000020", 0.0, 3.0), ("test0000020", 3.0, 5.0), ("test0000021", 1.0, 4.0)]
+    cut.label({part: ["class0001"] for part in parts})
+    names = [one.item.id for one in found(runs / "policy", cut.path, items=["test0000020"])]
+    assert names == ["test0000020@0-3", "test0000020@3-5"]
+    (one,) = found(runs / "policy", cut.path, items=["test0000021@1-4"])
+    assert one.item == Item(video_id="test0000021", start=1.0, end=4.0, labels=one.item.labels)
+    assert (one.times.start[0], one.times.end[-1]) == (1.0, 4.0)
+
+
+def test_of_an_item_that_nobody_has_labelled_nothing_is_right_or_wrong(runs, store, tmp_path):
+    bare = FeatureStore.create(tmp_path / "bare")
+    for name, spec in store.features.items():
+        bare.add(spec, [store.read(name, "test0000020")])
+    (one,) = found(runs / "policy", bare.path, items=["test0000020"])
+    assert (one.labels, one.right) == ((), None)
+    summary = Summary()
+    summary.add(one)
+    assert summary.accuracy is None
+    assert summary.by_class().num_rows == 0
+
+
+def test_the_file_has_a_row_for_each_segment_and_modality(runs, tmp_path):
+    items = found(runs / "policy", split="val")
+    with writing(tmp_path / "selection.parquet") as writer:
+        for one in items:
+            writer.add(one)
+    table = pq.read_table(tmp_path / "selection.parquet")
+    assert table.num_rows == 6 * 5 * 2
+    assert table == pa.Table.from_pylist([r for one in items for r in rows(one)], table.schema)
+    of_rgb = [
+        r for r in table.to_pylist() if (r["item"], r["modality"]) == (items[0].item.id, "rgb")
+    ]
+    assert [r["segment"] for r in of_rgb] == [0, 1, 2, 3, 4]
+    assert [r["end_s"] for r in of_rgb[:-1]] == [r["start_s"] for r in of_rgb[1:]]
