@@ -29,6 +29,7 @@ from mmf.commands.shell import numbers, show_columns, show_table
 @click.option("--weights", help="For example 2,1: of RUN and of those --with.  [default: alike]")
 @click.option("--zero", default="", help="Features whose rows are made zeros, e.g. rgb,audio.")
 @click.option("--without", default="", help="Features that are taken for missing, e.g. audio.")
+@click.option("--sampled", is_flag=True, help="Draw a policy's decisions, as published.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def evaluate(run: str, **options: Any) -> None:
@@ -58,6 +59,8 @@ def evaluate(run: str, **options: Any) -> None:
     options["views"] = _numbers(options["views"])
     if out and not by:
         raise MmfError("--out is for a table: add --by class or --by frequency.")
+    if (sampled := options.pop("sampled")) and by:
+        raise MmfError("--sampled is not for a table by class: leave --by out.")
     if options.pop("choose_thresholds"):
         _choose_thresholds(run, several, options)
     what: Any = run
@@ -67,7 +70,7 @@ def evaluate(run: str, **options: Any) -> None:
     if by:
         _show_classes(what, by, out, as_json=as_json, **options)
         return
-    measured = measure(what, **options)
+    measured = measure(what, sampled=sampled, **options)
     if as_json:
         click.echo(json.dumps(measured))
         return

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmf import MmfError
 from mmf.fuse import METRICS
 from mmf.fuse.evaluation.levels import scored
 from mmf.fuse.evaluation.subject import Collected, Subject, collect, open_subject
@@ -27,6 +28,7 @@ def evaluate(
     views: Sequence[int] = (),
     zero: Sequence[str] = (),
     without: Sequence[str] = (),
+    sampled: bool = False,
     device: str = "auto",
 ) -> dict[str, Any]:
     """Metrics of a run, or of several averaged, on a split; the loss, and the counts they rest on.
@@ -43,7 +45,8 @@ def evaluate(
     labels, where accuracy is left out if a video has several. `items` counts what was measured.
 
     Of a policy it also says which share of an item's segments uses each modality, ``used_rgb`` and
-    so on, and what that costs, ``gflops``, where costs are known (`mmf.fuse.policy.usage`).
+    so on, and what that costs, ``gflops``, where costs are known (`mmf.fuse.policy.usage`). Its
+    decisions are the likelier ones, or with `sampled` drawn, as AdaMML's authors evaluate.
 
     The rows of the features `zero` are made zeros: what is lost then is what the run owes to them;
     `without` takes features for missing, as where a store has none of their rows.
@@ -54,6 +57,8 @@ def evaluate(
     subject = open_subject(
         run, store, split, label_set=label_set, zero=zero, without=without, device=device
     )
+    if sampled:
+        _draw_decisions(subject)
     names = _names(subject.run)
     found = collect(subject, scored(subject, level, views), names)
     if found.usage and "gflops" not in found.usage:
@@ -79,6 +84,16 @@ def measure(
     label_set = run.config.label_set
     subject = Subject(run=run, network=network, store=store, items=items, label_set=label_set)
     return _result(collect(subject, scored(subject), _names(run) if names is None else names))
+
+
+def _draw_decisions(subject: Subject) -> None:
+    network = subject.network
+    if isinstance(network, Ensemble) or network.policy is None:
+        raise MmfError(
+            f"run {str(subject.run.path)!r} is of fusion {subject.run.config.fusion!r}, which "
+            "decides nothing that could be drawn; expected one run of a policy."
+        )
+    network.policy.sampled = True
 
 
 def _names(run: Run) -> list[str]:

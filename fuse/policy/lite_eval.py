@@ -11,8 +11,9 @@ the state that is classified at the end, and g logistic noise (two Gumbel variab
 
     loss + w (share skipped - γ)²     w = 2 - exp(-step / epochs),  τ = max(0.5, exp(-1e-4 step))
 
-Nothing learns in turn, and there is no gradient but through every step of both networks. In
-evaluation g = 0. What an item lacks in a segment has a learned vector in its place.
+The share is that of the items that a process has at a time. Both networks and the gate learn
+together throughout. In evaluation g = 0. What an item lacks in a segment has a learned vector in
+its place.
 """
 
 import math

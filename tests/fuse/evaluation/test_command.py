@@ -27,6 +27,8 @@ def typed(run, *words):
     [
         (["--views", "1,x"], "--views 1,x: expected numbers from 0"),
         (["--out", "a.csv"], "--out is for a table: add --by"),
+        (["--sampled", "--by", "class"], "--sampled is not for a table by class"),
+        (["--sampled"], "is of fusion 'concat', which decides nothing that could be drawn"),
         (["--by", "class", "--out", "a.txt"], "cannot write the table to 'a.txt'"),
         (["--label-set", "nope"], "has no label set 'nope'; it has 'default'. `mmf label` adds"),
         (

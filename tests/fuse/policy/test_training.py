@@ -270,6 +270,16 @@ def test_what_features_cost_is_asked_for_where_nothing_says_it(config, caplog):
     assert "no GFLOPs: not every feature of run" in caplog.text
 
 
+def test_decisions_are_drawn_in_evaluation_where_that_is_asked_for(config):
+    run = train(config)
+    with_chance, likelier = (evaluate(run, device="cpu", sampled=s) for s in (True, False))
+    assert with_chance["used_rgb"] != likelier["used_rgb"]
+    assert evaluate(run, device="cpu", sampled=True) == with_chance
+    plain = train(replace(config, out=f"{config.out}-2", fusion="concat", fusion_options={}))
+    with pytest.raises(MmfError, match="of fusion 'concat', which decides nothing"):
+        evaluate(plain, device="cpu", sampled=True)
+
+
 def test_items_that_lack_a_modality_train_and_are_measured(config):
     run = train(replace(config, modality_dropout=0.4))
     assert evaluate(run, without=["rgb"], device="cpu")["used_rgb"] == 0
