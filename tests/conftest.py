@@ -19,7 +19,12 @@ MEMORY = Path("/dev/shm")
 
 
 def pytest_configure() -> None:
-    """Temporary folders lie in memory where it has room: each store and checkpoint is synced."""
+    """Temporary folders lie in memory where it has room: each store and checkpoint is synced.
+
+    Of several workers (`-n`) each has one thread for torch.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 8 << 30:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
