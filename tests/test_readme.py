@@ -46,8 +46,8 @@ def test_the_table_of_what_works_is_that_of_the_registries():
 
 def test_the_two_commands_are_there_and_known_to_the_project():
     assert "pip install uv && uv run mmf demo" in README
-    assert "pip install uv && uv run pytest" in README
-    assert "uv run pytest" in (ROOT / ".ci/run").read_text()
+    assert "pip install uv && uv run pytest -n auto" in README
+    assert "uv run pytest -n auto" in (ROOT / ".ci/run").read_text()
     assert 'mmf = "mmf.cli:main"' in (ROOT / "pyproject.toml").read_text()
 
 
