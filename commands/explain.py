@@ -1,5 +1,6 @@
 """Why a run says what it says: tables, and pictures beside the frames of the videos."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mmf.fuse.explain.selection_tables import Summary
 
 _SHOWN = 20  # classes of the table, those with the most items
+_LONGEST = 180  # signs of a picture's name
 
 
 @click.group(cls=Commands)
@@ -122,12 +124,22 @@ def _draw(subject: "Subject", drawn: Sequence["Selected"], folder: Path, videos:
         return 0
     frames = _frames(subject, drawn, videos)
     for selected in drawn:
-        name = quote(selected.item.id, safe=" @")
-        draw(selected, folder / f"{name}.png", frames.get(selected.item.id))
+        name = f"{_file_name(selected.item.id)}.png"
+        draw(selected, folder / name, frames.get(selected.item.id))
     if lacking := len(drawn) - len(frames):
         where = f"in {videos!r}" if videos else "where they were extracted; --videos names a folder"
-        click.echo(f"{lacking} pictures without frames: their videos are not {where}")
+        click.echo(
+            f"without frames: {lacking} of {len(drawn)} pictures, whose videos are not {where}"
+        )
     return len(drawn)
+
+
+def _file_name(item: str) -> str:
+    """The item's name with slashes and other signs as in URLs; a file's may have 255 bytes."""
+    name = quote(item, safe=" @")
+    if len(name) <= _LONGEST:
+        return name
+    return f"{name[:_LONGEST]}~{hashlib.sha256(item.encode()).hexdigest()[:12]}"
 
 
 def _frames(

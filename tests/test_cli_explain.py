@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mmf import MmfError, cli
+from mmf.commands.explain import _file_name
 from mmf.extract.sample_set import make_sample_set
 
 
@@ -71,7 +72,7 @@ def test_videos_that_are_elsewhere_are_looked_for_there(explain, demo, tmp_path)
     (tmp_path / "moved").mkdir()
     item = sorted((demo / "clips").rglob("*.mp4"))[0].relative_to(demo / "clips").as_posix()
     said = explain("--items", item, "--videos", str(tmp_path / "moved"))
-    assert "1 pictures without frames: their videos are not in" in said
+    assert "without frames: 1 of 1 pictures, whose videos are not in" in said
     assert "without frames" not in explain("--items", item, "--videos", str(demo / "clips"))
 
 
@@ -80,3 +81,10 @@ def test_none_is_drawn_where_none_is_wanted_or_nothing_draws(explain, monkeypatc
     monkeypatch.setattr("mmf.commands.explain.find_spec", lambda name: None)
     assert "For pictures: pip install 'mmf-video[plots]'" in explain("--split", "train")
     assert not list((tmp_path / "out").glob("*.png"))
+
+
+def test_the_picture_of_a_long_name_has_a_shorter_one():
+    long = [_file_name(f"folder/{'長' * 80}{end}.mp4") for end in "ab"]
+    assert long[0] != long[1]
+    assert all(len(name) < 250 and "/" not in name for name in long)
+    assert _file_name("a/b c.mp4@0-2.5") == "a%2Fb c.mp4@0-2.5"

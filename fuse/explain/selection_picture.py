@@ -18,6 +18,7 @@ from mmf.fuse.explain.selection import Selected
 WIDTH, BAND, BESIDE = 10.0, 0.34, (1.3, 0.9)  # inches: of the time, of a band, to either side
 TALLEST = 1.1  # inches of a frame
 OVER, UNDER = 0.62, 0.78
+_LABELS, _SIGNS = 4, 140  # shown at most, of an item and of a line
 _USED: Mapping[str, Any] = {"facecolor": "#1f5a94", "edgecolor": "white"}
 _SKIPPED: Mapping[str, Any] = {"facecolor": "#f3e3c3", "edgecolor": "#8a6d3b", "hatch": "////"}
 _MISSING: Mapping[str, Any] = {"facecolor": "none", "edgecolor": "0.45", "linestyle": (0, (2, 3))}
@@ -98,7 +99,8 @@ def _outcome(selected: Selected) -> str:
     """What the run says of the item, and what is true."""
     parts = [f"predicted {selected.predicted} ({selected.score:.2f})"]
     if selected.labels:
-        parts.append(f"label {', '.join(selected.labels)}")
+        more = ", …" if len(selected.labels) > _LABELS else ""
+        parts.append(f"label {', '.join(selected.labels[:_LABELS])}{more}")
     if selected.right is not None:
         parts.append("right" if selected.right else "wrong")
     if selected.gflops is not None:
@@ -120,7 +122,8 @@ def _write(figure: Any, x: float, y: float, text: str, **how: Any) -> None:
 
 def _plain(text: str) -> str:
     """What a file or a class is called is shown, never obeyed."""
-    shown = text.encode("utf-8", "replace").decode()
+    shown = text if len(text) <= _SIGNS else f"{text[: _SIGNS // 2]} … {text[-_SIGNS // 3 :]}"
+    shown = shown.encode("utf-8", "replace").decode()
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
 
 
