@@ -153,12 +153,14 @@ class _Live:
             click.echo(text, err=True)
 
 
-def _best(run: Path) -> str:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    metric = next(k for k in rows[0] if k.startswith("val_") and k != "val_loss")
-    best = max(rows, key=lambda row: (row[metric], -row["val_loss"]))
-    name, last = metric.removeprefix("val_"), rows[-1]
+def _best(path: Path) -> str:
+    from mmf.fuse.run import Run
+    from mmf.fuse.training.loop import MAIN_METRIC
+
+    run = Run.open(path)
+    best, name = run.best(), MAIN_METRIC[run.task]
+    last = json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])
     return (
         f"{last['epoch']} epochs, best validation {name} "
-        f"{best[metric]:.4f} in epoch {best['epoch']}, step {best['step']}"
+        f"{best[f'val_{name}']:.4f} in epoch {best['epoch']}, step {best['step']}"
     )

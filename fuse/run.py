@@ -119,16 +119,25 @@ class Run:
 
     def trained(self) -> Network:
         """The network with the weights that did best in validation, in eval mode, on the CPU."""
+        path, _ = self._newest()
+        with torch.random.fork_rng(devices=[]):
+            network = self.network()
+        network.load_state_dict(checkpoint.load_tensors(path, "best"))
+        return network.eval()
+
+    def best(self) -> dict[str, Any]:
+        """The row of metrics.jsonl whose weights did best, among those that count."""
+        return self._newest()[1]["best"]
+
+    def _newest(self) -> tuple[Path, dict[str, Any]]:
+        """The newest checkpoint that has weights which were measured."""
         found = checkpoint.newest(self.checkpoints)
         if found is None or found[1]["best"] is None:
             raise MmfError(
                 f"run {str(self.path)!r} has no weights yet. "
                 f"Continue it with `mmf train {self.path}/config.json --out {self.path} --resume`."
             )
-        with torch.random.fork_rng(devices=[]):
-            network = self.network()
-        network.load_state_dict(checkpoint.load_tensors(found[0], "best"))
-        return network.eval()
+        return found
 
     def check_features(self, store: FeatureStore) -> None:
         """Raise MmfError where the store made a feature of the run in another way.

@@ -64,7 +64,7 @@ def mmf(monkeypatch, capsys) -> Callable[..., subprocess.CompletedProcess]:
     ("line", "says", "code"),
     [
         ("extrakt", "unknown command 'extrakt'. Did you mean 'extract'", 2),
-        ("evaluate x --spli t", "No such option '--spli'. Did you mean '--split'?", 2),
+        ("evaluate x --labe-set t", "No such option '--labe-set'. Did you mean '--label-set'?", 2),
         ("extract", "name what to extract: --modality rgb", 2),
         ("extract --preset mixer", "--modality rgb (or clip, audio, text), or --feature", 2),
         ("extract --modality rbg", "unknown modality 'rbg'. Did you mean 'rgb'?", 2),

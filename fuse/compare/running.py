@@ -79,8 +79,8 @@ class _Speed:
 
 
 def _best(path: Path) -> dict[str, Any]:
-    metric = MAIN_METRIC[Run.open(path).task]
-    best = max(history(path), key=lambda row: (row[f"val_{metric}"], -row["val_loss"]))
+    run = Run.open(path)
+    metric, best = MAIN_METRIC[run.task], run.best()
     return {
         "metric": metric,
         "value": best[f"val_{metric}"],

@@ -113,6 +113,19 @@ def test_every_stage_is_trained_and_told(config):
     assert measured["gflops"] == pytest.approx(gflops)
 
 
+def test_the_best_weights_are_chosen_once_the_policy_learns(config, monkeypatch):
+    """However well the first stages seem to do, their weights are of no finished run."""
+    calls, measured = iter(range(100)), loop.measure
+
+    def falling(*given, **more):
+        return {**measured(*given, **more), "accuracy": 0.9 - 0.1 * next(calls)}
+
+    monkeypatch.setattr(loop, "measure", falling)
+    run = Run.open(train(config))
+    rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert run.best() == next(row for row in rows if row["stage"] == "alternate")
+
+
 def test_a_stage_changes_what_it_learns_and_nothing_else(config, monkeypatch):
     seen = []
     learn = loop.learn
