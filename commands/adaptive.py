@@ -6,6 +6,7 @@ them it wants, and these are extracted, by the same recipes, into a store of the
 are those of a store that has every row (`mmf.fuse.inference.asking`).
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,9 +52,11 @@ class Adaptive:
         self.first = needed_first(self.run, self._network, whole)
         self._manifest = manifest_of(videos)
         self.others = tuple(name for name in self.run.specs if name not in self.first)
+        began = time.perf_counter()
         self.counted = self._count()
-        self.asked: list[JobResult] = []  # what became of each time that the run was asked
-        self._extract("first", self._manifest, self.first)
+        self.deciding = time.perf_counter() - began  # seconds, beside the rows that it takes
+        self.before = self._extract("first", self._manifest, self.first)
+        self.asked: list[JobResult] = []  # each time that the run wanted something
         self._stored = _open(folder / "first")
         self._parts: list[_Asked] = []
         while wanted := self._wanted():
@@ -72,10 +75,11 @@ class Adaptive:
 
     def _wanted(self) -> dict[str, Any]:
         """By video what is wanted and not there yet."""
-        found = {}
+        began, found = time.perf_counter(), {}
         for asking, items in self._askings():
             each = zip(items.video_ids.to_pylist(), asking.wanted(), strict=True)
             found.update({video: rows for video, rows in each if rows})
+        self.deciding += time.perf_counter() - began
         return found
 
     def _extract_wanted(self, wanted: Mapping[str, Any]) -> None:

@@ -62,6 +62,6 @@ def _times(adaptive: "Adaptive", seconds: float) -> str:
     parts = ", ".join(f"{name} {of / lanes:.1f}" for name, of in saved.items())
     less = f", {least} {sum(saved.values()) / lanes:.1f} s less than everything takes"
     return (
-        f"computed {', '.join(rows) or 'everything, which is needed to decide'}: {seconds:.1f} s"
-        + (f"{less} ({parts})" if saved else "")
+        f"computed {', '.join(rows) or 'everything, which is needed to decide'}: {seconds:.1f} s, "
+        f"{adaptive.deciding:.1f} of them to decide" + (f"{less} ({parts})" if saved else "")
     )

@@ -57,5 +57,7 @@ def say_failures(store: Path) -> None:
     """Say on stderr which videos of a store could not be used, and why."""
     from mmf.store import FeatureStore
 
-    for row in FeatureStore(store).failures().to_pylist():
-        click.echo(f"mmf: {row['video_id']!r} failed: {row['reason']} ({row['message']})", err=True)
+    found = FeatureStore(store).failures().to_pylist()
+    columns = ("video_id", "reason", "message")
+    for video, reason, message in dict.fromkeys(tuple(row[c] for c in columns) for row in found):
+        click.echo(f"mmf: {video!r} failed: {reason} ({message})", err=True)

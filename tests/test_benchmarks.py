@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmf.extract.sample_set import make_sample_set
 from mmf.fuse import TrainConfig, evaluate, train
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -125,3 +126,14 @@ def test_a_policy_is_asked_what_it_finds_and_saves(capsys, tmp_path, monkeypatch
     assert set(found["with_noise"]) >= {"used_noise", "precision rgb", "recall audio"}
     low, high = policy._interval(np.array([1.0, 2.0, 3.0]))
     assert (low, high) == pytest.approx((2 - 2.484, 2 + 2.484), abs=1e-3)
+
+
+def test_asking_a_policy_gives_the_scores_of_everything(tmp_path, capsys, monkeypatch):
+    clips = make_sample_set(tmp_path / "clips", clips=4)
+    words = ["adaptive.py", str(clips), "--rates", "0.5", "--repeat", "1", "--backbone", "hog"]
+    monkeypatch.setattr("sys.argv", words)
+    load("adaptive").main()
+    cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].split("|")]
+    computed, every = map(int, cells[2].split(" of "))
+    assert 0 < computed < every == 32
+    assert float(cells[-2]) < 1e-5
