@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from mmf.fuse.explain.selection import Selected
 
-WIDTH, BAND, BESIDE = 10.0, 0.34, (1.3, 0.9)  # inches: of the time, of a band, to either side
+WIDTH, BAND, BESIDE = 10.0, 0.34, (1.3, 1.05)  # inches: of the time, of a band, to either side
 TALLEST = 1.1  # inches of a frame
 OVER, UNDER = 0.62, 0.78
 _LABELS, _SIGNS = 4, 140  # shown at most, of an item and of a line
