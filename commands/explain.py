@@ -1,12 +1,10 @@
 """Why a run says what it says: tables, and pictures beside the frames of the videos."""
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import click
 
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from mmf.fuse.explain.selection_tables import Summary
 
 _SHOWN = 20  # classes of the table, those with the most items
-_LONGEST = 180  # signs of a picture's name
 
 
 @click.group(cls=Commands)
@@ -118,13 +115,14 @@ def _cell(value: Any) -> str:
 def _draw(subject: "Subject", drawn: Sequence["Selected"], folder: Path, videos: str | None) -> int:
     """The pictures of some items, below frames of those whose videos are found; how many."""
     from mmf.fuse.explain.selection_picture import draw
+    from mmf.store.exchange.output import file_name
 
     if drawn and find_spec("matplotlib") is None:
         click.echo("For pictures: pip install 'mmf-video[plots]', and the same command again.")
         return 0
     frames = _frames(subject, drawn, videos)
     for selected in drawn:
-        name = f"{_file_name(selected.item.id)}.png"
+        name = f"{file_name(selected.item.id)}.png"
         draw(selected, folder / name, frames.get(selected.item.id))
     if lacking := len(drawn) - len(frames):
         where = f"in {videos!r}" if videos else "where they were extracted; --videos names a folder"
@@ -132,14 +130,6 @@ def _draw(subject: "Subject", drawn: Sequence["Selected"], folder: Path, videos:
             f"without frames: {lacking} of {len(drawn)} pictures, whose videos are not {where}"
         )
     return len(drawn)
-
-
-def _file_name(item: str) -> str:
-    """The item's name with slashes and other signs as in URLs; a file's may have 255 bytes."""
-    name = quote(item, safe=" @")
-    if len(name) <= _LONGEST:
-        return name
-    return f"{name[:_LONGEST]}~{hashlib.sha256(item.encode()).hexdigest()[:12]}"
 
 
 def _frames(

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from mmf import MmfError, cli
-from mmf.commands.explain import _file_name
 from mmf.extract.sample_set import make_sample_set
 
 
@@ -81,10 +80,3 @@ def test_none_is_drawn_where_none_is_wanted_or_nothing_draws(explain, monkeypatc
     monkeypatch.setattr("mmf.commands.explain.find_spec", lambda name: None)
     assert "For pictures: pip install 'mmf-video[plots]'" in explain("--split", "train")
     assert not list((tmp_path / "out").glob("*.png"))
-
-
-def test_the_picture_of_a_long_name_has_a_shorter_one():
-    long = [_file_name(f"folder/{'長' * 80}{end}.mp4") for end in "ab"]
-    assert long[0] != long[1]
-    assert all(len(name) < 250 and "/" not in name for name in long)
-    assert _file_name("a/b c.mp4@0-2.5") == "a%2Fb c.mp4@0-2.5"

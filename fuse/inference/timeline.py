@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
 from mmf import MmfError
 from mmf.fuse.inference.ensemble import Ensemble
 from mmf.store import FeatureStore
-from mmf.store.exchange.output import finished
+from mmf.store.exchange.output import file_name, finished
 from mmf.store.items import Items
 
 
@@ -147,7 +146,7 @@ def write_timelines(
     if path.suffix and not path.is_dir():
         raise MmfError(f"cannot write to {str(path)!r}: expected OUT.json, OUT.vtt or a folder.")
     for timeline in found:
-        name = quote(timeline.video_id, safe=" ")
+        name = file_name(timeline.video_id)
         with finished(path / f"{name}.json") as file:
             _write_json(file, [timeline], top)
         with finished(path / f"{name}.vtt") as file:

@@ -1,9 +1,11 @@
 """What every export does: choose videos, read them one by one, give a finished file its name."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -12,6 +14,16 @@ from mmf.store.feature_store import FeatureStore
 from mmf.store.files import sync_folder
 from mmf.store.items import Item
 from mmf.store.track import Track
+
+_LONGEST = 180  # signs; with an ending and the mark of an unfinished one, a file's may have 255
+
+
+def file_name(name: str) -> str:
+    """The name of a video or an item as a file's: slashes and other signs as in URLs, and short."""
+    quoted = quote(name, safe=" @")
+    if len(quoted) <= _LONGEST:
+        return quoted
+    return f"{quoted[:_LONGEST]}~{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 @contextmanager
