@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mmf.extract.backbones import BACKBONES, Backbone, backbone
     from mmf.extract.chosen import Chosen, Counted, choosable, count_rows
     from mmf.extract.job import extract
+    from mmf.extract.lanes import lanes_kept
     from mmf.extract.manifest import Input, Manifest, read_manifest
     from mmf.extract.pipeline import VideoEnded
     from mmf.extract.planning import Estimate, Plan, measure, plan
@@ -25,6 +26,7 @@ _PLACES = {
     "asked": ("JobOptions",),
     "chosen": ("Chosen", "Counted", "choosable", "count_rows"),
     "job": ("extract",),
+    "lanes": ("lanes_kept",),
     "manifest": ("Input", "Manifest", "read_manifest"),
     "pipeline": ("VideoEnded",),
     "planning": ("Estimate", "Plan", "measure", "plan"),
@@ -55,6 +57,7 @@ __all__ = [
     "choosable",
     "count_rows",
     "extract",
+    "lanes_kept",
     "measure",
     "parse_feature",
     "plan",

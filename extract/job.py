@@ -13,7 +13,7 @@ from mmf import MmfError
 from mmf.extract.asked import USUAL, Asked, JobOptions, asked
 from mmf.extract.backbones import Backbone
 from mmf.extract.chosen import Chosen
-from mmf.extract.lanes import LONG_BYTES, Work, bytes_of, run_here, run_processes
+from mmf.extract.lanes import LONG_BYTES, Work, bytes_of, lanes_kept, run_here, run_processes
 from mmf.extract.manifest import Input, Manifest
 from mmf.extract.pipeline import Feature, Task
 from mmf.extract.recipe import build, spec
@@ -78,7 +78,7 @@ class _Job:
         progress(
             JobStarted(inputs=len(self.inputs), todo=todo, lanes=max(lanes.values(), default=0))
         )
-        with Stop() as stop:
+        with Stop() as stop, lanes_kept():
             tally = Tally(self.options.max_failure_rate, progress, stop)
             for names, tasks in groups.items():
                 if not stop.requested:

@@ -2,7 +2,8 @@
 
 A lane's process is exec'd with one end of a pipe. It asks for nothing: it is told the features,
 then given videos, a further one whenever the decoder ended one; it tells what became of each. It
-writes to the store by itself. It dies with the process that started it.
+writes to the store by itself. It dies with the process that started it. Through with its work it
+ends, or rests until there is more (`lanes_kept`): to start is to import torch, which takes seconds.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pipe
@@ -58,6 +60,25 @@ class Work:
     def decoder(self, signals: Sequence[Signal]) -> Decoder:
         """A decoder for these signals."""
         return Decoder(signals, allow_partial=self.allow_partial)
+
+
+_resting: ContextVar[list["_Process"] | None] = ContextVar("resting", default=None)
+
+
+@contextlib.contextmanager
+def lanes_kept() -> Iterator[None]:
+    """Within it, lanes that are through are taken by the next job on this thread."""
+    if _resting.get() is not None:
+        yield
+        return
+    resting: list[_Process] = []
+    token = _resting.set(resting)
+    try:
+        yield
+    finally:
+        _resting.reset(token)
+        for lane in resting:
+            lane.close()
 
 
 class _Listed:
@@ -108,12 +129,13 @@ def run_processes(
     stop: Stop,
 ) -> None:
     """`count` lanes, each in a process of its own. Raises the error that ended a lane."""
-    queue = iter(tasks)
+    queue, resting = iter(tasks), _resting.get()
     lanes: dict[Connection, _Process] = {}
     try:
         for _ in range(count):
-            lane = _Process(work)
+            lane = resting.pop() if resting else _Process()
             lanes[lane.pipe] = lane
+            lane.begin(work)
             lane.feed(queue)
         told = False
         while lanes:
@@ -128,8 +150,13 @@ def run_processes(
             if not ready:
                 break  # a lane hangs in its commit
             for pipe in ready:
-                if not _listen(lanes[pipe], queue, on_ended, told):  # type: ignore[index]
-                    lanes.pop(pipe).close()  # type: ignore[call-overload]
+                if _listen(lanes[pipe], queue, on_ended, told):  # type: ignore[index]
+                    continue
+                lane = lanes.pop(pipe)  # type: ignore[call-overload]
+                if resting is None or told:
+                    lane.close()
+                else:
+                    resting.append(lane)
     finally:
         _end(list(lanes.values()))
 
@@ -173,7 +200,7 @@ def _end(lanes: list["_Process"]) -> None:
 class _Process:
     """A lane's process, seen from the job."""
 
-    def __init__(self, work: Work):
+    def __init__(self) -> None:
         self.held: deque[int] = deque()  # bytes of each video that it has not decoded yet
         self.pipe, theirs = Pipe()
         with theirs:
@@ -184,7 +211,11 @@ class _Process:
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **_ONE_THREAD, "PYTHONPATH": path},
             )
-        self.pipe.send(work)
+
+    def begin(self, work: Work) -> None:
+        """Say what is to be done with the videos that follow."""
+        with contextlib.suppress(BrokenPipeError):  # it died: `_listen` finds out why
+            self.pipe.send(work)
 
     def feed(self, queue: Iterator[Task]) -> None:
         """Further videos until it holds enough; None tells it that there are no more."""
@@ -238,10 +269,25 @@ def _main() -> None:
         sys.exit(1)
     with Stop(signals=(signal.SIGTERM,)) as stop, contextlib.suppress(BrokenPipeError):
         try:
-            _lane(pipe, pipe.recv(), stop)
-            pipe.send("through")
+            while work := _next(pipe, stop):
+                _lane(pipe, work, stop)
+                pipe.send("through")
         except (MmfError, OSError) as error:
             pipe.send(error)
+
+
+def _next(pipe: Connection, stop: Stop) -> Work | None:
+    """What is to be done next; None where nothing is, or where it is time to stop."""
+    work: Work | None = None
+    try:
+        while work is None:  # the end of the videos before may have been told again and again
+            work = stop.wait(pipe.recv)
+    except EOFError:
+        return None
+    except Stopped:
+        pipe.send("through")
+        return None
+    return work
 
 
 def _lane(pipe: Connection, work: Work, stop: Stop) -> None:

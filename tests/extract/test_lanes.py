@@ -1,12 +1,15 @@
-"""How many videos a lane is given ahead, by their size."""
+"""How many videos a lane is given ahead, by their size; and lanes that serve several jobs."""
 
 from collections import deque
 
+import numpy as np
 import pytest
 
+from mmf.extract import FeatureRequest, JobOptions, extract, lanes_kept
 from mmf.extract.lanes import BYTES_AHEAD, _Process
 from mmf.extract.manifest import Input
 from mmf.extract.pipeline import AHEAD, Task
+from mmf.store import FeatureStore
 
 
 class Sent(list):
@@ -54,3 +57,33 @@ def test_media_at_a_url_of_which_nothing_is_said_counts_as_long():
     one, url = lane(), "https://example.org/film.mp4"
     one.feed(Task(source=Input(video_id=str(i), path=url)) for i in range(9))
     assert len(one.pipe) == 2
+
+
+def test_the_next_job_takes_the_lanes_that_rest_and_none_outlives_them(
+    clips, tmp_path, monkeypatch
+):
+    rgb = FeatureRequest(name="rgb", modality="rgb", backbone="hog")
+    audio = FeatureRequest(name="audio", modality="audio", backbone="logmel")
+    started, start = [], _Process.__init__
+
+    def counted(self):
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(_Process, "__init__", counted)
+    with lanes_kept():
+        for name, request in (("one", rgb), ("other", audio)):
+            extract(clips, tmp_path / name, [request], JobOptions(workers=2))
+        assert [one.process.poll() for one in started] == [None, None]
+    assert [one.process.poll() for one in started] == [0, 0]
+    extract(clips, tmp_path / "both", [rgb, audio], JobOptions(workers=2))
+    assert [one.process.poll() for one in started] == [0] * 4
+    both = FeatureStore(tmp_path / "both")
+    for name, feature in (("one", "rgb"), ("other", "audio")):
+        alone = FeatureStore(tmp_path / name)
+        assert alone.state(feature) == both.state(feature)
+        done = [video for video, state in alone.state(feature).items() if state == "done"]
+        assert len(done) == 8
+        for video in done:
+            wanted = both.read(feature, video).values
+            assert np.array_equal(alone.read(feature, video).values, wanted)
