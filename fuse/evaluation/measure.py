@@ -62,11 +62,7 @@ def evaluate(
     names = _names(subject.run)
     found = collect(subject, scored(subject, level, views), names)
     if found.usage and "gflops" not in found.usage:
-        logger.warning(
-            "no GFLOPs: not every feature of run %s says what its rows cost. Extract them anew, or "
-            "train with --fusion-option 'gflops={\"%s\": …}', of a segment of each",
-            *(run, next(iter(subject.run.specs))),
-        )
+        _warn_of_costs(subject.run)
     if level == "video" and not found.accumulator.has_one_label_each:
         found.accumulator.names = tuple(n for n in names if n not in SINGLE_LABEL)
     return _result(found)
@@ -94,6 +90,14 @@ def _draw_decisions(subject: Subject) -> None:
             "decides nothing that could be drawn; expected one run of a policy."
         )
     network.policy.sampled = True
+
+
+def _warn_of_costs(run: Run) -> None:
+    logger.warning(
+        "no GFLOPs: not every feature of run %s says what its rows cost. Extract them anew, or "
+        "train with --fusion-option 'gflops={\"%s\": …}', of a segment of each",
+        *(run.path, next(iter(run.specs))),
+    )
 
 
 def _names(run: Run) -> list[str]:

@@ -12,6 +12,7 @@ from jaxtyping import config as jaxtyping_config
 
 from mmf import Registry
 from mmf.fuse import TrainConfig, train
+from mmf.fuse.synthetic import SyntheticOptions
 from mmf.store import FeatureSpec, FeatureStore, Track
 
 SMALL_BERT = {"vocab_size": 120, "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 32}
@@ -132,3 +133,21 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         return train(TrainConfig(store=store.path, out=out, fusion=fusion, **config))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def small_segments() -> SyntheticOptions:
+    """Made videos whose label rgb or audio carries in some of 5 segments, few and narrow."""
+    return SyntheticOptions(
+        structure="segments",
+        options={"segments": 5},
+        train=12,
+        val=6,
+        test=40,
+        rows=15,
+        fewest=5,
+        rgb=8,
+        audio=6,
+        latent=4,
+        classes=3,
+    )

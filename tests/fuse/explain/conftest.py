@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmf.fuse import TrainConfig, train
-from mmf.fuse.synthetic import SyntheticOptions, make
+from mmf.fuse.synthetic import make
 from mmf.store import FeatureStore
 
 OPTIONS = {
@@ -19,21 +19,8 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="package")
-def store(tmp_path_factory) -> FeatureStore:
-    made = SyntheticOptions(
-        structure="segments",
-        options={"segments": 5},
-        train=12,
-        val=6,
-        test=40,
-        rows=15,
-        fewest=5,
-        rgb=8,
-        audio=6,
-        latent=4,
-        classes=3,
-    )
-    return make(made, tmp_path_factory.mktemp("made") / "feats")
+def store(small_segments, tmp_path_factory) -> FeatureStore:
+    return make(small_segments, tmp_path_factory.mktemp("made") / "feats")
 
 
 @pytest.fixture(scope="package")

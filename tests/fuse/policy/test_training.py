@@ -14,7 +14,7 @@ from mmf import MmfError
 from mmf.fuse import Interrupted, TrainConfig, evaluate, load, train
 from mmf.fuse.inference.scoring import score
 from mmf.fuse.run import Run
-from mmf.fuse.synthetic import SyntheticOptions, make
+from mmf.fuse.synthetic import make
 from mmf.fuse.training import checkpoint, loop, resume
 from mmf.store import FeatureStore
 
@@ -30,22 +30,10 @@ STEPS = 3  # of an epoch
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory) -> FeatureStore:
-    """Labels that rgb or audio carries in some of 5 segments; 24 videos to learn from."""
-    made = SyntheticOptions(
-        structure="segments",
-        options={"segments": 5, "strength": 2.0},
-        train=24,
-        val=10,
-        test=20,
-        rows=15,
-        fewest=5,
-        rgb=8,
-        audio=6,
-        latent=4,
-        classes=3,
-        flips=0.0,
-    )
+def store(small_segments, tmp_path_factory) -> FeatureStore:
+    """24 videos to learn from, and no label wrong."""
+    clear = {"options": {"segments": 5, "strength": 2.0}, "flips": 0.0}
+    made = replace(small_segments, train=24, val=10, test=20, **clear)
     return make(made, tmp_path_factory.mktemp("made") / "feats")
 
 
