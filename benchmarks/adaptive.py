@@ -1,10 +1,11 @@
 """Raw video: what a policy asks for against everything. Wall time, and are the scores the same?
 
-    python benchmarks/adaptive.py ../shared/data/videos [--rates 0.1 0.3 1] [--repeat 3]
+    python benchmarks/adaptive.py ../shared/data/videos [--rates 0.1 0.3 1 learned] [--repeat 3]
 
 The clips are real, their labels their folders. Sound (MobileNetV2) is heard throughout and is what
 is decided from; a policy that decides by chance asks for the pictures (ResNet-50, random weights,
-two a second) at a rate, so that every share of them can be measured. `full` extracts every row and
+two a second) at a rate, so that every share of them can be measured; `learned` is AdaMML's network
+of the published size, whose rate is what it happened to learn. `full` extracts every row and
 then predicts, with the same decisions. Both are what `mmf predict RUN VIDEO…` does, without the
 start of Python; they take turns, and the median of the repetitions is shown. `deciding` is what the
 policy itself took: counting rows without decoding, and its forward passes. At a rate of 1, what
@@ -30,7 +31,8 @@ from mmf.fuse.inference.prediction import items_of
 from mmf.store import FeatureStore
 
 FEATURES = ("rgb=rgb:{},fps=2,weights=random:0", "audio=audio:mobilenet_v2,weights=random:0")
-ROLES = {"clues": ["audio"], "modalities": ["rgb", "audio"], "decisions": "random"}
+ROLES = {"clues": ["audio"], "modalities": ["rgb", "audio"]}
+LEARNED = "learned"
 
 
 @dataclass(kw_only=True)
@@ -43,19 +45,21 @@ class Measured:
     rows: tuple[int, int] = (0, 0)  # of rgb: computed, and all
     away: float = 0.0  # the largest difference of two scores
 
-    def line(self, rate: float) -> str:
+    def line(self, rate: str) -> str:
         """A row of the table."""
         full, asked = statistics.median(self.full), statistics.median(self.asked)
         deciding = statistics.median(self.deciding)
         return (
-            f"| {rate:g} | {self.rows[0]} of {self.rows[1]} | {full:.1f} | {asked:.1f} | "
+            f"| {rate} | {self.rows[0]} of {self.rows[1]} | {full:.1f} | {asked:.1f} | "
             f"{full / asked:.2f} | {deciding:.2f} | {deciding / full:.1%} | {self.away:.1g} |"
         )
 
 
-def trained(store: FeatureStore, out: Path, rate: float) -> Path:
+def trained(store: FeatureStore, out: Path, rate: str) -> Path:
     """A run that asks for pictures at this rate; its recognition learns a little."""
-    options = {**ROLES, "rate": {"rgb": rate, "audio": 1.0}}
+    options = {**ROLES, "cost": {"rgb": 1.0, "audio": 0.05}}
+    if rate != LEARNED:
+        options = {**ROLES, "decisions": "random", "rate": {"rgb": float(rate), "audio": 1.0}}
     config = TrainConfig(
         store=store.path, out=out, fusion="policy", fusion_options=options, epochs=4
     )
@@ -91,7 +95,7 @@ def main() -> None:
     """Extract once, train a run for each rate, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("videos", nargs="+")
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.1, 0.3, 1.0])
+    parser.add_argument("--rates", nargs="+", default=["0.1", "0.3", "1", LEARNED])
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--backbone", default="resnet50")
     options = parser.parse_args()
@@ -106,7 +110,7 @@ def main() -> None:
         print("| rate | rows of rgb | full s | asked s | ratio | deciding s | of full | diff. |")
         print("|--:|--:|--:|--:|--:|--:|--:|--:|")
         for rate in options.rates:
-            run = trained(store, home / f"run-{rate:g}", rate)
+            run = trained(store, home / f"run-{rate}", rate)
             print(measure(run, videos, options.repeat).line(rate), flush=True)
 
 

@@ -39,7 +39,7 @@ class Adaptive:
     """Media files, and the rows of them that a run has asked for so far; in a folder of its own."""
 
     def __init__(self, ensemble: "Ensemble", videos: Sequence[str], folder: Path):
-        from mmf.extract import choosable, request_from_spec
+        from mmf.extract import choosable, lanes_kept, request_from_spec
         from mmf.fuse.inference.asking import needed_first
 
         if ensemble.alone is None or (policy := ensemble.alone[1].policy) is None:
@@ -55,12 +55,13 @@ class Adaptive:
         began = time.perf_counter()
         self.counted = self._count()
         self.deciding = time.perf_counter() - began  # seconds, beside the rows that it takes
-        self.before = self._extract("first", self._manifest, self.first)
         self.asked: list[JobResult] = []  # each time that the run wanted something
-        self._stored = _open(folder / "first")
         self._parts: list[_Asked] = []
-        while wanted := self._wanted():
-            self._extract_wanted(wanted)
+        with lanes_kept():
+            self.before = self._extract("first", self._manifest, self.first)
+            self._stored = _open(folder / "first")
+            while wanted := self._wanted():
+                self._extract_wanted(wanted)
 
     def scored(self) -> Iterator["Scored"]:
         """What the run says of the videos, some at a time."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mmf import MmfError, cli
+from mmf.extract.lanes import _Process
 from mmf.extract.sample_set import make_sample_set
 
 CLUES = {"clues": ["audio"], "modalities": ["rgb", "audio"], "layers": [8], "hidden": 8}
@@ -105,6 +106,21 @@ def test_predictions_are_those_of_the_store(there):
     stored = predicted(run, "--store", "features.mmf")
     asked = predicted(run, *{f"clips/{item}" for item, _ in stored})
     assert same(asked, {(f"clips/{item}", c): value for (item, c), value in stored.items()})
+
+
+def test_what_is_asked_for_is_extracted_by_the_lanes_that_extracted_the_clues(there, monkeypatch):
+    run = train("half", decisions="random", rate=0.5)
+    started, start = [], _Process.__init__
+
+    def counted(self):
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(_Process, "__init__", counted)
+    monkeypatch.setattr("mmf.extract.job.VIDEOS_PER_LANE", 1)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    predicted(run, "clips")
+    assert len(started) == 2
 
 
 def test_a_clue_that_comes_whole_and_windows_compute_everything(there, capsys):
