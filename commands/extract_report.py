@@ -97,12 +97,13 @@ class Progress:
             self._begun = self._said = time.monotonic()
             self._task = self._bar.add_task("", total=event.todo, detail="")
             return
-        self._ended += 1
-        self._failed += "failed" in event.status.values()
-        self._frames += event.media.frames
-        self._media_seconds += event.media.duration or 0.0
+        sign, event = (-1, event.ended) if hasattr(event, "ended") else (1, event)
+        self._ended += sign
+        self._failed += sign * ("failed" in event.status.values())
+        self._frames += sign * event.media.frames
+        self._media_seconds += sign * (event.media.duration or 0.0)
         self._bar.update(self._task, completed=self._ended, detail=self._detail())
-        if "failed" in event.status.values():
+        if sign > 0 and "failed" in event.status.values():
             self._bar.console.print(f"failed: {event.video_id!r}: {event.reason}", highlight=False)
         now = time.monotonic()
         if self._bar.disable and now - self._said > EVERY_SECONDS:

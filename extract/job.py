@@ -111,7 +111,7 @@ class _Job:
         """Videos that lack the same features; the decoder gives no signal that nobody wants."""
         batch = {f.spec.name: f.spec.recipe["batch"] for f in features}
         work = Work(
-            store=self.store.path,
+            store=str(self.store.path),
             requests=tuple(
                 replace(request, batch=batch[request.name])
                 for request in self.requests

@@ -1,13 +1,16 @@
 """Lanes side by side: one in this process, or one single-threaded process per core.
 
-A lane's process is exec'd with one end of a pipe. It asks for nothing: it is told the features,
-then given videos, a further one whenever the decoder ended one; it tells what became of each. It
-writes to the store by itself. It dies with the process that started it. Through with its work it
-ends, or rests until there is more (`lanes_kept`): to start is to import torch, which takes seconds.
+A lane's process is exec'd with one end of a pipe (`lane_process`). It asks for nothing: it is told
+the features, then given videos, a further one whenever the decoder ended one; it tells what became
+of each. It writes to the store by itself. It dies with the thread that started it. Through with its
+work it ends, or rests until there is more (`lanes_kept`): to start is to import torch, which takes
+seconds.
+
+A lane that dies takes nothing along but what it had not committed. That is tried again, in ever
+smaller groups (`suspects`).
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -15,32 +18,33 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 from mmf import MmfError
 from mmf.extract.decoder.parent import Decoder
 from mmf.extract.manifest import Input
 from mmf.extract.media.urls import is_far
-from mmf.extract.pipeline import AHEAD, Feature, Lane, Task, VideoEnded
-from mmf.extract.recipe import build, spec
+from mmf.extract.pipeline import AHEAD, Feature, Lane, Task, Undone, VideoEnded
 from mmf.extract.request import FeatureRequest
 from mmf.extract.signals import Signal
 from mmf.extract.spent import Spent
 from mmf.extract.stopping import Stop, Stopped
+from mmf.extract.suspects import LaneDied, blame, settle
 from mmf.memory import memory_kept
 from mmf.store import FeatureStore
 
-OnEnded = Callable[[VideoEnded | Spent], None]
+OnEnded = Callable[[VideoEnded | Undone | Spent], None]
 LONG_BYTES = 32 << 20  # a video that is worth a lane of its own
 BYTES_AHEAD = 16 << 20  # of videos that wait in a lane: long ones are to wait for any lane
-PATIENCE = 25.0  # seconds that a lane has to commit what is finished before it is killed
-_PR_SET_PDEATHSIG = 1
+PATIENCE = 20.0  # seconds that a lane has to commit what is finished before it is killed
+_LOOK = 1.0  # seconds between two looks at a wish to stop that came without a signal
+THROUGH = "through"
 _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -52,17 +56,26 @@ _ONE_THREAD = {
 class Work:
     """What every lane of a job does."""
 
-    store: Path
+    store: str  # its path, or its URL
     requests: tuple[FeatureRequest, ...]
     device: str = "cpu"
     allow_partial: bool = False
+    canary: bool = False  # compare the rows of a known clip with those of the first to begin
 
     def decoder(self, signals: Sequence[Signal]) -> Decoder:
         """A decoder for these signals."""
         return Decoder(signals, allow_partial=self.allow_partial)
 
 
-_resting: ContextVar[list["_Process"] | None] = ContextVar("resting", default=None)
+class Decoded:
+    """A lane tells that its decoder is through with one more video."""
+
+
+class Committed:
+    """A lane tells that what it told of is in the store."""
+
+
+_resting: ContextVar[list["LaneProcess"] | None] = ContextVar("resting", default=None)
 
 
 @contextlib.contextmanager
@@ -71,7 +84,7 @@ def lanes_kept() -> Iterator[None]:
     if _resting.get() is not None:
         yield
         return
-    resting: list[_Process] = []
+    resting: list[LaneProcess] = []
     token = _resting.set(resting)
     try:
         yield
@@ -99,7 +112,10 @@ def run_here(
     """One lane in this process; on a CPU with one thread, as in a process of its own."""
     writer = FeatureStore(work.store).writer()
     lane = Lane(features, writer, decoder=work.decoder, on_ended=on_ended)
-    with memory_kept(), one_thread() if work.device == "cpu" else contextlib.nullcontext():
+    thread: AbstractContextManager[None] = contextlib.nullcontext()
+    if work.device == "cpu":
+        thread = one_thread()
+    with memory_kept(), thread:
         on_ended(lane.run(_Listed(tasks), stop))
 
 
@@ -128,63 +144,97 @@ def run_processes(
     on_ended: OnEnded,
     stop: Stop,
 ) -> None:
-    """`count` lanes, each in a process of its own. Raises the error that ended a lane."""
-    queue, resting = iter(tasks), _resting.get()
-    lanes: dict[Connection, _Process] = {}
+    """`count` lanes, each in a process of its own; what a lane dies of comes at the end, apart.
+
+    Raises the error that ended a lane.
+    """
+    resting = _resting.get()
+    lanes = Lanes([] if resting is None else resting)
     try:
+        suspects = lanes.run(count, work, iter(tasks), on_ended, stop)
+
+        def run(some: Sequence[Task]) -> list[Task]:
+            return lanes.run(1, work, iter(some), on_ended, stop)
+
+        settle(suspects, run, partial(blame, work, on_ended), stop)
+    finally:
+        lanes.end(kept=resting is not None)
+
+
+class Lanes:
+    """Processes that work side by side on one piece of work after another."""
+
+    def __init__(self, resting: list["LaneProcess"]):
+        self._resting = resting  # those that are through
+        self._working: dict[Connection, LaneProcess] = {}
+
+    def run(
+        self, count: int, work: Work, queue: Iterator[Task], on_ended: OnEnded, stop: Stop
+    ) -> list[Task]:
+        """Do the work in `count` processes; what was lost with those that died is given back.
+
+        Raises the error that ended a lane; LaneDied where one did that had no videos yet.
+        """
         for _ in range(count):
-            lane = resting.pop() if resting else _Process()
-            lanes[lane.pipe] = lane
-            lane.begin(work)
-            lane.feed(queue)
-        told = False
-        while lanes:
-            if stop.requested and not told:
-                for lane in lanes.values():
-                    lane.process.terminate()
-                told = True
+            self._begin(work, queue)
+        deadline, lost = 0.0, list[Task]()  # a deadline where they were told to stop
+        while self._working:
+            if stop.requested and not deadline:
+                self._tell_all()
+                deadline = time.monotonic() + PATIENCE
             try:
-                ready = wait(lanes, PATIENCE) if told else stop.wait(partial(wait, lanes))
+                ready = self._ready(stop, deadline)
             except Stopped:
                 continue
-            if not ready:
+            if deadline and time.monotonic() > deadline:
                 break  # a lane hangs in its commit
             for pipe in ready:
-                if _listen(lanes[pipe], queue, on_ended, told):  # type: ignore[index]
+                lane = self._working[pipe]  # type: ignore[index]
+                try:
+                    if lane.listen(queue, on_ended, told=bool(deadline)):
+                        continue
+                except LaneDied as died:
+                    lost += lane.lose(died, on_ended)
+                    self._working.pop(pipe).close()  # type: ignore[call-overload]
+                    if not deadline:
+                        self._begin(work, queue)
                     continue
-                lane = lanes.pop(pipe)  # type: ignore[call-overload]
-                if resting is None or told:
-                    lane.close()
-                else:
-                    resting.append(lane)
-    finally:
-        _end(list(lanes.values()))
+                self._resting.append(self._working.pop(pipe))  # type: ignore[call-overload]
+        return lost
 
+    def end(self, *, kept: bool) -> None:
+        """Let lanes that still work commit what is finished; those that rest may stay."""
+        _end(list(self._working.values()))
+        self._working.clear()
+        if not kept:
+            for lane in self._resting:
+                lane.close()
+            self._resting.clear()
 
-def _listen(lane: "_Process", queue: Iterator[Task], on_ended: OnEnded, told: bool) -> bool:
-    """Act on one message; False when the lane is through. `told`: it was told to stop."""
-    try:
-        message = lane.pipe.recv()
-    except (EOFError, ConnectionResetError):
-        code = lane.process.wait()
-        if told and code == -signal.SIGTERM:
-            return False  # it had not begun
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        raise MmfError(
-            f"an extraction lane died ({how}). What was committed stays; run the same command "
-            "again, with fewer --workers if the machine ran out of memory."
-        ) from None
-    if isinstance(message, VideoEnded | Spent):
-        on_ended(message)
-    elif isinstance(message, BaseException):
-        raise message
-    elif message == "decoded":
-        lane.held.popleft()
+    def _begin(self, work: Work, queue: Iterator[Task]) -> None:
+        while self._resting:
+            lane = self._resting.pop()
+            if lane.process.poll() is None:
+                break
+            lane.close()
+        else:
+            lane = LaneProcess()
+        self._working[lane.pipe] = lane
+        lane.begin(work)
         lane.feed(queue)
-    return message != "through"
+
+    def _ready(self, stop: Stop, deadline: float) -> list[Any]:
+        """The lanes that have something to say, within a moment; Stopped where that is wished."""
+        if deadline:
+            return wait(self._working, max(0.0, deadline - time.monotonic()))
+        return stop.wait(partial(wait, self._working, _LOOK))
+
+    def _tell_all(self) -> None:
+        for lane in self._working.values():
+            lane.process.terminate()
 
 
-def _end(lanes: list["_Process"]) -> None:
+def _end(lanes: list["LaneProcess"]) -> None:
     """Let the lanes that are left commit what is finished; kill those that do not end."""
     for lane in lanes:
         lane.process.terminate()
@@ -197,16 +247,18 @@ def _end(lanes: list["_Process"]) -> None:
         lane.close()
 
 
-class _Process:
+class LaneProcess:
     """A lane's process, seen from the job."""
 
     def __init__(self) -> None:
         self.held: deque[int] = deque()  # bytes of each video that it has not decoded yet
+        self.open: dict[str, Task] = {}  # what it was given and has not committed
+        self._ended: dict[str, VideoEnded] = {}  # of that, what it is through with
         self.pipe, theirs = Pipe()
         with theirs:
             path = os.pathsep.join(entry for entry in sys.path if entry)
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mmf.extract.lanes", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "mmf.extract.lane_process", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **_ONE_THREAD, "PYTHONPATH": path},
@@ -214,20 +266,60 @@ class _Process:
 
     def begin(self, work: Work) -> None:
         """Say what is to be done with the videos that follow."""
-        with contextlib.suppress(BrokenPipeError):  # it died: `_listen` finds out why
+        with contextlib.suppress(BrokenPipeError):  # it died: `listen` finds out why
             self.pipe.send(work)
 
     def feed(self, queue: Iterator[Task]) -> None:
         """Further videos until it holds enough; None tells it that there are no more."""
         while len(self.held) < 2 or (len(self.held) < AHEAD and sum(self.held) < BYTES_AHEAD):
             task = next(queue, None)
-            with contextlib.suppress(BrokenPipeError):  # it died: `_listen` finds out why
+            if task is not None:
+                self.open[task.source.video_id] = task
+                self.held.append(bytes_of(task.source))
+            with contextlib.suppress(BrokenPipeError):  # it died: `listen` finds out why
                 self.pipe.send(task)
             if task is None:
                 break
-            self.held.append(bytes_of(task.source))
+
+    def listen(self, queue: Iterator[Task], on_ended: OnEnded, *, told: bool) -> bool:
+        """Act on one message; False when it is through. `told`: it was told to stop.
+
+        Raises the error that it ended with, or LaneDied.
+        """
+        try:
+            message: Any = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            code = self.process.wait()
+            if told and code == -signal.SIGTERM:
+                return False  # it had not begun
+            raise LaneDied(code) from None
+        match message:
+            case VideoEnded():
+                self._ended[message.video_id] = message
+                on_ended(message)
+            case Spent():
+                on_ended(message)
+            case Decoded():
+                self.held.popleft()
+                self.feed(queue)
+            case Committed():
+                for video_id in self._ended:
+                    del self.open[video_id]
+                self._ended.clear()
+            case BaseException():
+                raise message
+        return message != THROUGH
+
+    def lose(self, died: LaneDied, on_ended: OnEnded) -> list[Task]:
+        """What was not committed when it died; an error where it never came to a video."""
+        if not self.open:
+            raise MmfError(f"{died} It had no video yet, so it is no video's fault.") from None
+        for ended in self._ended.values():
+            on_ended(Undone(ended=ended))
+        return list(self.open.values())
 
     def close(self) -> None:
+        """End it, where it has nothing to do."""
         self.pipe.close()
         self.process.wait()
 
@@ -242,76 +334,3 @@ def bytes_of(source: Input) -> int:
         return os.stat(source.path).st_size
     except (OSError, ValueError):  # the decoder says what is wrong
         return 0
-
-
-class _Given:
-    """The videos that come through the pipe."""
-
-    def __init__(self, pipe: Connection, stop: Stop):
-        self._pipe, self._stop = pipe, stop
-        self._more = True
-
-    def take(self, *, wait: bool) -> Task | None:
-        while self._more and (wait or self._pipe.poll()):
-            task = self._stop.wait(self._pipe.recv)
-            if task is not None:
-                return task
-            self._more = False
-        return None
-
-
-def _main() -> None:
-    pipe = Connection(int(sys.argv[1]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the job decides
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:
-        sys.exit(1)
-    with Stop(signals=(signal.SIGTERM,)) as stop, contextlib.suppress(BrokenPipeError):
-        try:
-            while work := _next(pipe, stop):
-                _lane(pipe, work, stop)
-                pipe.send("through")
-        except (MmfError, OSError) as error:
-            pipe.send(error)
-
-
-def _next(pipe: Connection, stop: Stop) -> Work | None:
-    """What is to be done next; None where nothing is, or where it is time to stop."""
-    work: Work | None = None
-    try:
-        while work is None:  # the end of the videos before may have been told again and again
-            work = stop.wait(pipe.recv)
-    except EOFError:
-        return None
-    except Stopped:
-        pipe.send("through")
-        return None
-    return work
-
-
-def _lane(pipe: Connection, work: Work, stop: Stop) -> None:
-    store = FeatureStore(work.store)
-    features = []
-    with one_thread():
-        for request in work.requests:
-            backbone = build(request, device=work.device)
-            own = spec(request, backbone)
-            features.append(Feature(spec=store.create_feature(own), backbone=backbone))
-
-    def send(message: Any) -> None:
-        pipe.send(message)
-
-    lane = Lane(
-        features,
-        store.writer(),
-        decoder=work.decoder,
-        on_decoded=lambda: send("decoded"),
-        on_ended=send,
-    )
-    with memory_kept(), one_thread():
-        pipe.send(lane.run(_Given(pipe, stop), stop))
-
-
-if __name__ == "__main__":
-    _main()

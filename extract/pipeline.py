@@ -5,9 +5,9 @@ so that a row has the same bits whatever stands beside it. A video is written wh
 of all features are there; a bucket of videos is committed together.
 """
 
-import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
@@ -55,6 +55,13 @@ class VideoEnded:
     media: Media
 
 
+@dataclass(frozen=True, kw_only=True)
+class Undone:
+    """A video that was told of was not committed after all; it is tried again."""
+
+    ended: VideoEnded
+
+
 class Tasks(Protocol):
     """Where a lane takes its videos from."""
 
@@ -87,9 +94,10 @@ class Lane:
         features: Sequence[Feature],
         writer: Writer,
         *,
-        decoder: Callable[[Sequence[Signal]], Decoder],
+        decoder: Callable[[Sequence[Signal]], AbstractContextManager[Decoder]],
         on_decoded: Callable[[], None] = lambda: None,
         on_ended: Callable[[VideoEnded], None] = lambda _: None,
+        on_committed: Callable[[], None] = lambda: None,
     ):
         self._features = features
         self._writer = writer
@@ -112,6 +120,7 @@ class Lane:
         self._held = 0  # videos put or marked since the last commit
         self._began = self._waited = 0.0
         self._on_decoded, self._on_ended = on_decoded, on_ended
+        self._on_committed = on_committed
 
     def run(self, tasks: Tasks, stop: Stop) -> Spent:
         """Work until there is no task left, or the stop is asked for; then commit.
@@ -119,9 +128,10 @@ class Lane:
         An error of the store (OSError) ends the lane; it is never a video's failure. What was not
         committed by then is dropped, and the next run makes it again.
         """
-        before = _cpu_seconds_of_children()
+        decoding = 0.0
         try:
             with self._make_decoder() as decoder:
+                before = decoder.cpu_seconds
                 try:
                     while self._submit(decoder, tasks):
                         events = decoder.events()
@@ -133,17 +143,17 @@ class Lane:
                             self._commit_if_due()
                 except Stopped:
                     pass
+                decoding = decoder.cpu_seconds - before
                 self._forward_all()
-            self._writer.commit()
+            self._commit()
         except BaseException:
             self._writer.discard()
             raise
-        before += decoder.starting_cpu_seconds
         return Spent(
             lanes=1,
             seconds=time.perf_counter() - self._began if self._began else 0.0,
             waited=self._waited,
-            decoder_cpu_seconds=_cpu_seconds_of_children() - before,
+            decoder_cpu_seconds=decoding,
             forward=self._spent(),
         )
 
@@ -281,8 +291,12 @@ class Lane:
         full = self._held >= BUCKET_VIDEOS or self._writer.bytes >= BUCKET_BYTES
         if full or self._writer.age_seconds >= BUCKET_SECONDS:
             self._forward_all()  # videos that wait for one row in a rarely filled batch
-            self._writer.commit()
-            self._held = 0
+            self._commit()
+
+    def _commit(self) -> None:
+        self._writer.commit()
+        self._held = 0
+        self._on_committed()
 
 
 def _ear_of(backbone: Backbone) -> str:
@@ -307,9 +321,3 @@ def _outcome(
         attempts=task.attempts,
         media=media,
     )
-
-
-def _cpu_seconds_of_children() -> float:
-    """CPU-s of the processes that this one started and that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime

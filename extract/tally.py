@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from mmf.extract.pipeline import VideoEnded
+from mmf.extract.pipeline import Undone, VideoEnded
 from mmf.extract.spent import Spent
 from mmf.extract.stopping import Stop
 
@@ -54,7 +54,7 @@ class JobResult:
         return 3 if too_many else 0
 
 
-Progress = Callable[[JobStarted | VideoEnded], None]
+Progress = Callable[[JobStarted | VideoEnded | Undone], None]
 
 
 class Tally:
@@ -67,15 +67,19 @@ class Tally:
         self.spent = Spent()
         self._max_failure_rate, self._progress = max_failure_rate, progress
 
-    def __call__(self, event: VideoEnded | Spent) -> None:
+    def __call__(self, event: VideoEnded | Undone | Spent) -> None:
         """Count one video, and tell of it; or add what a lane spent."""
         if isinstance(event, Spent):
             self.spent += event
             return
-        self.tried += 1
-        self.failed += "failed" in event.status.values()
-        self.frames += event.media.frames
-        self.media_seconds += event.media.duration or 0.0
+        sign, ended = (-1, event.ended) if isinstance(event, Undone) else (1, event)
+        self.tried += sign
+        self.failed += sign * ("failed" in ended.status.values())
+        self.frames += sign * ended.media.frames
+        self.media_seconds += sign * (ended.media.duration or 0.0)
+        self._judge()
+        self._progress(event)
+
+    def _judge(self) -> None:
         if self.tried >= JUDGED_AFTER and self.failed > self._max_failure_rate * self.tried:
             self.stop.request("failures")
-        self._progress(event)

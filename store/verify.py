@@ -52,7 +52,7 @@ def _fixed_files(files: Files) -> Iterator[Problem]:
 def _sealed_json(files: Files) -> Iterator[Problem]:
     kinds = (
         *("features/*/*.json", "catalog/*/*/*.json", "index/*.json"),
-        *("denied/*.json", "snapshots/*.json", head.FILE),
+        *("denied/*.json", "snapshots/*.json", "canary/*/*.json", head.FILE),
     )
     for path in sorted(p for kind in kinds for p in files.root.glob(kind)):
         try:

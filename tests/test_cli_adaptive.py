@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mmf import MmfError, cli
-from mmf.extract.lanes import _Process
+from mmf.extract.lanes import LaneProcess
 from mmf.extract.sample_set import make_sample_set
 
 CLUES = {"clues": ["audio"], "modalities": ["rgb", "audio"], "layers": [8], "hidden": 8}
@@ -110,13 +110,13 @@ def test_predictions_are_those_of_the_store(there):
 
 def test_what_is_asked_for_is_extracted_by_the_lanes_that_extracted_the_clues(there, monkeypatch):
     run = train("half", decisions="random", rate=0.5)
-    started, start = [], _Process.__init__
+    started, start = [], LaneProcess.__init__
 
     def counted(self):
         started.append(self)
         start(self)
 
-    monkeypatch.setattr(_Process, "__init__", counted)
+    monkeypatch.setattr(LaneProcess, "__init__", counted)
     monkeypatch.setattr("mmf.extract.job.VIDEOS_PER_LANE", 1)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     predicted(run, "clips")

@@ -91,11 +91,18 @@ class Decoder:
         }
         self._limits = limits
         self.starting_cpu_seconds = 0.0  # of its processes, before they were ready
+        self._ended_cpu_seconds = 0.0  # of its processes that are gone
         self._process: Process | None = None
         self._staging: Staging | None = None  # where some file is at a URL
         self._queue: deque[_Job] = deque()  # not yet told to the process
         self._told: deque[_Job] = deque()  # told and not ended; the first is being decoded
         self._behind: int | None = None  # the ring's position behind the sample given last
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of its processes, beside their start."""
+        now = self._process.cpu_seconds if self._process is not None else 0.0
+        return self._ended_cpu_seconds + now - self.starting_cpu_seconds
 
     def __enter__(self) -> "Decoder":
         return self
@@ -149,13 +156,18 @@ class Decoder:
     def close(self) -> None:
         """Ends the process; what is pending is forgotten."""
         if self._process is not None:
-            self._process.kill()
-            self._process = None
+            self._end_process(self._process)
         self._queue.clear()
         self._told.clear()
         if self._staging is not None:
             self._staging.close()
             self._staging = None
+
+    def _end_process(self, process: Process) -> str:
+        """What it said on its error output at last."""
+        self._ended_cpu_seconds += process.cpu_seconds
+        self._process = None
+        return process.kill()
 
     def _not_fetched(self) -> Failed | None:
         """Waits for the next file where none is being decoded; what it failed of."""
@@ -177,8 +189,7 @@ class Decoder:
 
     def _tell(self) -> None:
         if self._process is not None and self._process.told >= RECYCLE_AFTER and not self._told:
-            self._process.kill()
-            self._process = None
+            self._end_process(self._process)
         if self._process is None:
             if not (self._queue and self._queue[0].is_here):
                 return
@@ -242,8 +253,7 @@ class Decoder:
         """The process died or was too slow; the files after this one go to another."""
         hung = child.process.poll() is None and not child.closed
         reason = "timeout" if hung else child.cause_of_death()
-        errors = child.kill()
-        self._process = None
+        errors = self._end_process(child)
         if not child.ready:
             raise MmfError(f"the decoder's process does not start ({reason}). {errors}".strip())
         job.attempts += 1

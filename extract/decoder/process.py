@@ -13,6 +13,8 @@ import time
 from collections import deque
 from typing import Any
 
+import psutil
+
 from mmf.extract.decoder.ring import Ring, anonymous_file
 
 
@@ -70,6 +72,14 @@ class Process:
         if message[0] == "ready":
             self.ready = True
         return message
+
+    @property
+    def cpu_seconds(self) -> float:
+        """What it has used of a processor so far; 0 once it has died."""
+        with contextlib.suppress(psutil.Error):
+            used = psutil.Process(self.process.pid).cpu_times()
+            return float(used.user + used.system)
+        return 0.0
 
     def kill(self) -> str:
         """Ends the process and closes what was shared with it; the end of its error output."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmf.extract import FeatureRequest, JobOptions, extract, lanes_kept
-from mmf.extract.lanes import BYTES_AHEAD, _Process
+from mmf.extract.lanes import BYTES_AHEAD, LaneProcess
 from mmf.extract.manifest import Input
 from mmf.extract.pipeline import AHEAD, Task
 from mmf.store import FeatureStore
@@ -16,9 +16,9 @@ class Sent(list):
     send = list.append
 
 
-def lane() -> _Process:
-    made = object.__new__(_Process)  # without the process
-    made.pipe, made.held = Sent(), deque()
+def lane() -> LaneProcess:
+    made = object.__new__(LaneProcess)  # without the process
+    made.pipe, made.held, made.open = Sent(), deque(), {}
     return made
 
 
@@ -64,13 +64,13 @@ def test_the_next_job_takes_the_lanes_that_rest_and_none_outlives_them(
 ):
     rgb = FeatureRequest(name="rgb", modality="rgb", backbone="hog")
     audio = FeatureRequest(name="audio", modality="audio", backbone="logmel")
-    started, start = [], _Process.__init__
+    started, start = [], LaneProcess.__init__
 
     def counted(self):
         started.append(self)
         start(self)
 
-    monkeypatch.setattr(_Process, "__init__", counted)
+    monkeypatch.setattr(LaneProcess, "__init__", counted)
     with lanes_kept():
         for name, request in (("one", rgb), ("other", audio)):
             extract(clips, tmp_path / name, [request], JobOptions(workers=2))

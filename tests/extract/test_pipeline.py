@@ -55,7 +55,7 @@ class Length(Backbone):
 class Script:
     """A decoder in this process that plays events written by the test."""
 
-    starting_cpu_seconds = 0.0
+    cpu_seconds = 0.0
 
     def __init__(self, events: dict[str, list[Event]]):
         self.events_of, self.queue, self.closed = events, [], False
