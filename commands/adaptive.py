@@ -89,7 +89,8 @@ class Adaptive:
         name = f"asked-{len(self._parts) + 1}"
         features = [n for n in self._requests if any(n in rows for rows in wanted.values())]
         ids = self._manifest.table["video_id"].to_pylist()
-        some = replace(self._manifest, first=tuple(i for i, v in enumerate(ids) if v in wanted))
+        first = np.flatnonzero([video in wanted for video in ids])
+        some = replace(self._manifest, first=first)
         chosen = {
             video: Chosen(seconds=self.counted[video].seconds, rows=rows)
             for video, rows in wanted.items()

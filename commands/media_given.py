@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 def manifest_of(videos: Sequence[str]) -> "Manifest":
     """The files that are named, and those in the folders that are."""
+    import numpy as np
     import pyarrow as pa
 
     from mmf.extract import Manifest
@@ -27,7 +28,7 @@ def manifest_of(videos: Sequence[str]) -> "Manifest":
             "path": pa.array([os.fsencode(path) for path in paths], pa.binary()),
         }
     )
-    return Manifest(source="the command line", table=table, first=tuple(range(len(paths))))
+    return Manifest(source="the command line", table=table, first=np.arange(len(paths)))
 
 
 def _files(video: str) -> Iterator[str]:

@@ -2,16 +2,20 @@
 
 import os
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from mmf import MmfError
 from mmf.extract.backbones import backbone_class
-from mmf.extract.manifest import Input, Manifest, read_manifest
+from mmf.extract.chosen import Chosen
+from mmf.extract.manifest import Manifest, read_manifest
 from mmf.extract.manifest.folders import STORE_MARK
-from mmf.extract.pipeline import Task
 from mmf.extract.request import FeatureRequest
+from mmf.extract.todo import Groups, failed, ids, lacking
 from mmf.store import FeatureSpec, FeatureStore
 from mmf.store.files import open_files
 
@@ -48,33 +52,30 @@ class Asked:
     manifest: Manifest
     path: Path  # of the store
     store: FeatureStore | None  # None: there is none yet
-    inputs: tuple[Input, ...]
+    rows: np.ndarray  # of the manifest's table: the inputs, in order
     requests: tuple[FeatureRequest, ...]
     device: str  # cpu | cuda
     options: JobOptions
 
     def todo(
-        self, store: FeatureStore | None = None, *, anew: Collection[str] = ()
-    ) -> Iterator[tuple[tuple[str, ...], Task]]:
-        """Each input that has something to do, with the names of the features it lacks.
+        self,
+        store: FeatureStore | None = None,
+        *,
+        anew: Collection[str] = (),
+        chosen: Mapping[str, Chosen] | None = None,
+    ) -> Groups:
+        """The inputs that have something to do, by the names of the features that they lack.
 
         Features that begin `anew` are lacking whatever the store has under their names.
         """
         store = store or self.store
-        wanted = "failed" if self.options.retry_failed else None
-        states: dict[str, dict[str, str]] = {request.name: {} for request in self.requests}
-        tries: dict[tuple[str, str], int] = {}
-        if store is not None:
-            there = store.features.keys() - set(anew)
-            states |= {name: store.state(name) for name in states if name in there}
-            for failure in store.failures().to_pylist():
-                tries[failure["feature"], failure["video_id"]] = failure["attempts"]
-        for source in self.inputs:
-            id_ = source.video_id
-            names = tuple(name for name, state in states.items() if state.get(id_) == wanted)
-            if names:
-                attempts = 1 + max(tries.get((name, id_), 0) for name in names)
-                yield names, Task(source=source, attempts=attempts)
+        there = store.features.keys() - set(anew) if store is not None else ()
+        features = {
+            request.name: store.stored(request.name) if store and request.name in there else None
+            for request in self.requests
+        }
+        find = failed if self.options.retry_failed else lacking
+        return find(self.manifest, self.rows, features, chosen=chosen or {})
 
 
 def asked(
@@ -86,18 +87,20 @@ def asked(
     """What `extract` is asked with these arguments; MmfError where it cannot be meant."""
     _check_names(requests)
     manifest = source if isinstance(source, Manifest) else read_manifest(source)
-    inputs = [one for one in manifest.inputs() if _in_shard(one.video_id, options.shard)]
+    rows = manifest.first
+    if options.shard:
+        rows = _kept(manifest, rows, partial(_in_shard, options.shard))
     folder = store.path if isinstance(store, FeatureStore) else open_files(store).root
     path = folder.absolute()
     there = FeatureStore(path) if (path / STORE_MARK).exists() else None
-    if there:  # what was deleted is no input any more
-        inputs = [one for one in inputs if one.video_id not in there.denied]
+    if there:
+        rows = not_deleted(there, manifest, rows)
     known = there.features if there and not options.replace else {}
     return Asked(
         manifest=manifest,
         path=path,
         store=there,
-        inputs=tuple(inputs),
+        rows=rows,
         requests=tuple(_settled(request, known.get(request.name)) for request in requests),
         device=_device(options.device, requests),
         options=options,
@@ -113,9 +116,19 @@ def _check_names(requests: Sequence[FeatureRequest]) -> None:
         raise MmfError(f"two features are called {twice[0]!r}. Give one of them another --name.")
 
 
-def _in_shard(video_id: str, shard: tuple[int, int] | None) -> bool:
-    if shard is None:
-        return True
+def not_deleted(store: FeatureStore, manifest: Manifest, rows: np.ndarray) -> np.ndarray:
+    """Of these rows of a manifest, those whose videos were not deleted: they are no inputs."""
+    if not store.denied.hashes:
+        return rows
+    return _kept(manifest, rows, lambda video_id: video_id not in store.denied)
+
+
+def _kept(manifest: Manifest, rows: np.ndarray, keep: Callable[[str], bool]) -> np.ndarray:
+    kept = (keep(video_id) for part in ids(manifest, rows) for video_id in part.to_pylist())
+    return rows[np.fromiter(kept, dtype=bool, count=len(rows))]
+
+
+def _in_shard(shard: tuple[int, int], video_id: str) -> bool:
     index, count = shard
     return zlib.crc32(video_id.encode("utf-8", "surrogateescape")) % count == index
 

@@ -6,20 +6,21 @@ is done is not done again, whoever did it; the same command goes on where the la
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from mmf import MmfError
-from mmf.extract.asked import USUAL, Asked, JobOptions, asked
+from mmf.extract.asked import USUAL, Asked, JobOptions, asked, not_deleted
 from mmf.extract.backbones import Backbone
 from mmf.extract.chosen import Chosen
 from mmf.extract.lanes import LONG_BYTES, Work, bytes_of, lanes_kept, run_here, run_processes
-from mmf.extract.manifest import Input, Manifest
+from mmf.extract.manifest import Manifest
 from mmf.extract.pipeline import Feature, Task
 from mmf.extract.recipe import build, spec
 from mmf.extract.request import FeatureRequest
 from mmf.extract.stopping import Stop
 from mmf.extract.tally import Counts, JobResult, JobStarted, Progress, Tally
+from mmf.extract.todo import count
 from mmf.store import FeatureSpec, FeatureStore
 
 # a process takes seconds to load torch: it is worth it for so many videos, or so large ones
@@ -59,7 +60,7 @@ class _Job:
     def __init__(self, job: Asked, chosen: Mapping[str, Chosen]):
         self.chosen = chosen
         self.job, self.options, self.device = job, job.options, job.device
-        self.inputs, self.requests = job.inputs, job.requests
+        self.requests = job.requests
         self.store = FeatureStore.create(job.path)
 
     def run(self, backbones: Sequence[Backbone], progress: Progress) -> JobResult:
@@ -69,14 +70,11 @@ class _Job:
             Feature(spec=self._create(spec(request, backbone)), backbone=backbone)
             for request, backbone in zip(self.requests, backbones, strict=True)
         ]
-        groups: dict[tuple[str, ...], list[Task]] = {}
-        for names, task in self.job.todo(self.store):
-            one = replace(task, chosen=self.chosen.get(task.source.video_id))
-            groups.setdefault(names, []).append(one)
+        groups = self.job.todo(self.store, chosen=self.chosen)
         todo = sum(map(len, groups.values()))
         lanes = {names: self._lanes(tasks) for names, tasks in groups.items()}
         progress(
-            JobStarted(inputs=len(self.inputs), todo=todo, lanes=max(lanes.values(), default=0))
+            JobStarted(inputs=len(self.job.rows), todo=todo, lanes=max(lanes.values(), default=0))
         )
         with Stop() as stop, lanes_kept():
             tally = Tally(self.options.max_failure_rate, progress, stop)
@@ -92,7 +90,7 @@ class _Job:
         anew = self.options.replace and old is not None and old.fingerprint != made.fingerprint
         return self.store.create_feature(made, replace=anew)
 
-    def _lanes(self, tasks: Sequence[Task]) -> int:
+    def _lanes(self, tasks: Collection[Task]) -> int:
         if self.device != "cpu":
             return 1
         if self.options.workers:
@@ -106,7 +104,7 @@ class _Job:
         return max(1, min(int(lanes), len(tasks), cores or 1))
 
     def _run_group(
-        self, features: Sequence[Feature], tasks: Sequence[Task], lanes: int, tally: Tally
+        self, features: Sequence[Feature], tasks: Collection[Task], lanes: int, tally: Tally
     ) -> None:
         """Videos that lack the same features; the decoder gives no signal that nobody wants."""
         batch = {f.spec.name: f.spec.recipe["batch"] for f in features}
@@ -127,13 +125,14 @@ class _Job:
 
     def _result(self, tally: Tally, todo: int, seconds: float) -> JobResult:
         store = FeatureStore(self.store.path)
-        inputs = [one for one in self.inputs if one.video_id not in store.denied]
-        counts = {r.name: _counts(store, r.name, inputs) for r in self.requests}
+        manifest = self.job.manifest
+        rows = not_deleted(store, manifest, self.job.rows)
+        counts = {r.name: Counts(**count(store, r.name, manifest, rows)) for r in self.requests}
         missing = {name: c.missing for name, c in counts.items() if c.missing}
         if missing and not tally.stop.requested and not self.options.retry_failed:
             raise MmfError(f"inputs without an outcome: {missing}. This is a defect of mmf.")
         return JobResult(
-            inputs=len(inputs),
+            inputs=len(rows),
             todo=todo,
             tried=tally.tried,
             failed=tally.failed,
@@ -145,9 +144,3 @@ class _Job:
             stopped=tally.stop.requested,
             max_failure_rate=self.options.max_failure_rate,
         )
-
-
-def _counts(store: FeatureStore, feature: str, inputs: Sequence[Input]) -> Counts:
-    state = store.state(feature)
-    found = [state.get(source.video_id, "missing") for source in inputs]
-    return Counts(**{key: found.count(key) for key in ("done", "skipped", "failed", "missing")})

@@ -10,9 +10,11 @@ import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from mmf import MmfError
 from mmf.extract.asked import USUAL, Asked, JobOptions, asked
@@ -20,7 +22,6 @@ from mmf.extract.decoder.events import Ended, Failed
 from mmf.extract.decoder.parent import Decoder
 from mmf.extract.job import extract
 from mmf.extract.manifest import Manifest, read_manifest
-from mmf.extract.pipeline import Task
 from mmf.extract.recipe import build, spec
 from mmf.extract.request import FeatureRequest
 from mmf.extract.signals import Cues, Frames, Signal, Waves
@@ -102,20 +103,22 @@ def plan(
     specs = [_spec(job, request) for request in job.requests]
     there = job.store.features if job.store else {}
     anew = [one.name for one in specs if one.fingerprint != there.get(one.name, one).fingerprint]
-    headers, todo = _Headers(job.requests), dict(_by_id(job, anew))
+    headers, groups = _Headers(job.requests), job.todo(anew=anew)
+    wanted: dict[str, tuple[str, ...]] = {}  # of the videos that the decoder knows of
     with Decoder(headers.signals, plan=True) as decoder:
-        left = iter(todo.values())
+        left = ((names, task) for names, tasks in groups.items() for task in tasks)
         while True:
-            for _, task in itertools.islice(left, AHEAD - decoder.pending):
+            for names, task in itertools.islice(left, AHEAD - decoder.pending):
                 one = task.source
+                wanted[one.video_id] = names
                 decoder.submit(one.video_id, one.path, captions=one.captions, size=one.size)
             if (event := next(decoder.events(), None)) is None:
                 break
             if isinstance(event, Ended | Failed):
-                headers.see(todo[event.key][0], event)
+                headers.see(wanted.pop(event.key), event)
     return Plan(
-        inputs=len(job.inputs),
-        todo=len(todo),
+        inputs=len(job.rows),
+        todo=sum(map(len, groups.values())),
         streams={name: headers.streams[name] for name in _STREAMS},
         features=tuple(
             PlannedFeature(
@@ -174,7 +177,7 @@ def measure(
     """
     manifest = source if isinstance(source, Manifest) else read_manifest(source)
     count = min(videos, len(manifest))
-    first = tuple(manifest.first[i * len(manifest) // count] for i in range(count))
+    first = manifest.first[np.arange(count) * len(manifest) // count]
     options = replace(options, retry_failed=False, replace=False, shard=None, max_failure_rate=1.0)
     with tempfile.TemporaryDirectory(prefix="mmf-sample-") as folder:
         few = replace(manifest, first=first)
@@ -198,11 +201,6 @@ def measure(
         bytes=sum(feature.bytes for feature in planned.features),
         limit=spent.limit,
     )
-
-
-def _by_id(job: Asked, anew: Sequence[str]) -> Iterator[tuple[str, tuple[tuple[str, ...], Task]]]:
-    for names, task in job.todo(anew=anew):
-        yield task.source.video_id, (names, task)
 
 
 def _spec(job: Asked, request: FeatureRequest) -> FeatureSpec:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from mmf import MmfError
@@ -35,6 +36,7 @@ from mmf.extract.manifest.tables import READERS, read_table
 from mmf.extract.media.urls import file_name, is_far, shown
 
 ItemKey = str | tuple[str, float, float]
+_OF_INPUT = ("video_id", "path", "captions", "size", "sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +50,13 @@ class Input:
     sha256: str | None = None  # hexadecimal digest that it must have
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Manifest:
     """Items of a source, a row each: video_id, path (bytes) and the columns that are known."""
 
     source: str
     table: pa.Table
-    first: tuple[int, ...]  # the row of each video's first item
+    first: np.ndarray  # the row of each video's first item, in order
     duplicates: int = 0  # rows that repeat an item
     # of data sets that are published with several: by name, the split of videos
     named_splits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -63,23 +65,42 @@ class Manifest:
         """Number of videos."""
         return len(self.first)
 
-    def inputs(self) -> Iterator[Input]:
-        """Every video once, in order."""
-        names = [n for n in ("captions", "size", "sha256") if n in self.table.column_names]
-        columns = {n: self.table.column(n) for n in ("video_id", "path", *names)}
-        for row in self.first:
-            values = {name: column[row].as_py() for name, column in columns.items()}
-            yield Input(**{**values, "path": os.fsdecode(values["path"])})
+    def inputs(self, rows: np.ndarray | None = None) -> Iterator[Input]:
+        """Every video once, in order; or those at `rows` of the table, which ascend."""
+        names = [n for n in _OF_INPUT if n in self.table.column_names]
+        for batch in self.batches(names, self.first if rows is None else rows):
+            for values in zip(*(batch[name].to_pylist() for name in names), strict=True):
+                one = dict(zip(names, values, strict=True))
+                yield Input(**{**one, "path": os.fsdecode(one["path"])})
+
+    def batches(
+        self, names: Sequence[str], rows: np.ndarray, *, most: int = 4096
+    ) -> Iterator[pa.RecordBatch]:
+        """Columns of the table at `rows`, which ascend; at most so many rows at a time."""
+        begin = 0
+        for batch in self.table.select(names).to_reader(max_chunksize=most):
+            end = begin + len(batch)
+            here = rows[slice(*np.searchsorted(rows, (begin, end)))]
+            if len(here) == len(batch):
+                yield batch
+            elif len(here):
+                yield batch.take(pa.array(here - begin))
+            begin = end
 
     @property
     def labels(self) -> dict[ItemKey, list[str]]:
         """Classes by video id, or by (video id, start, end); for `FeatureStore.label`."""
-        return {k: v for k, v in zip(self._keys(), self._column("labels"), strict=True) if v}
+        return self._by_item("labels")
 
     @property
     def split(self) -> dict[ItemKey, str]:
         """Split by video id, or by (video id, start, end)."""
-        return {k: v for k, v in zip(self._keys(), self._column("split"), strict=True) if v}
+        return self._by_item("split")
+
+    def _by_item(self, name: str) -> dict[ItemKey, Any]:
+        if name not in self.table.column_names:
+            return {}
+        return {k: v for k, v in zip(self._keys(), self._column(name), strict=True) if v}
 
     def _keys(self) -> Iterator[ItemKey]:
         ids, starts, ends = (self._column(name) for name in ("video_id", "start", "end"))
@@ -116,7 +137,7 @@ def read_manifest(source: str | os.PathLike[str]) -> Manifest:
 
 def _of_one(video_id: str, path: str) -> Manifest:
     table = pa.table({"video_id": [video_id], "path": pa.array([os.fsencode(path)], pa.binary())})
-    return Manifest(source=shown(path), table=table, first=(0,))
+    return Manifest(source=shown(path), table=table, first=np.arange(1))
 
 
 def _of_url(url: str) -> Manifest:
@@ -184,7 +205,7 @@ def _of_files(
     return Manifest(
         source=source,
         table=pa.table(columns),
-        first=tuple(range(len(found))),
+        first=np.arange(len(found)),
         named_splits=numbered,
     )
 

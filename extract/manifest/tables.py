@@ -2,22 +2,22 @@
 
 import csv
 import json
-import math
 import os
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from mmf import MmfError
+from mmf.extract.manifest.columns import COLUMNS, converted
 from mmf.extract.manifest.official import KINETICS, kinetics_table
+from mmf.extract.manifest.repeats import distinct
 
-SHOWN = 20  # offenders that an error lists
 
-
-def read_table(source: str) -> tuple[pa.Table, tuple[int, ...], int]:
+def read_table(source: str) -> tuple[pa.Table, np.ndarray, int]:
     """(items, the row of each video's first item, how many rows repeat an item).
 
     `path` becomes bytes, it and `captions` relative to the manifest's folder unless they are URLs;
@@ -36,23 +36,16 @@ def read_table(source: str) -> tuple[pa.Table, tuple[int, ...], int]:
         )
     if not len(table):
         raise MmfError(f"manifest {source!r} has no rows.")
-    columns = {
-        name: _converted(source, name, table.column(name).to_pylist())
-        for name in _COLUMNS
-        if name in table.column_names
-    }
-    folder = os.path.dirname(source)
-    columns["path"] = [_joined(folder, path) for path in columns["path"]]
-    if "captions" in columns:
-        columns["captions"] = [path and _joined(folder, path) for path in columns["captions"]]
-    first, repeated = _distinct(source, columns)
-    columns["path"] = [os.fsencode(path) for path in columns["path"]]
-    for name, values in columns.items():
-        column = pa.array(values, _COLUMNS[name][1])
-        table = table.set_column(table.column_names.index(name), name, column)
-    if repeated:
-        table = table.take([row for row in range(len(table)) if row not in repeated])
-        first, _ = _distinct(source, {n: table.column(n).to_pylist() for n in columns})
+    for name in COLUMNS:
+        if name in table.column_names:
+            column = converted(source, name, table[name])
+            table = table.set_column(table.column_names.index(name), name, column)
+    first, repeated = distinct(source, table)
+    if len(repeated):
+        kept = np.ones(len(table), dtype=bool)
+        kept[repeated] = False
+        table = table.filter(pa.array(kept))
+        first = (np.cumsum(kept) - 1)[first].astype(first.dtype)
     return table, first, len(repeated)
 
 
@@ -111,123 +104,3 @@ READERS: dict[str, Callable[[str], pa.Table]] = {
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
 }
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None or value == "" else str(value)
-
-
-def _name(value: Any) -> str:
-    text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else _text(value)
-    if text is None:
-        raise ValueError
-    return text
-
-
-def _seconds(value: Any) -> float | None:
-    if value is None or value == "":
-        return None
-    seconds = float(value)
-    if not math.isfinite(seconds):
-        raise ValueError
-    return seconds
-
-
-def _bytes(value: Any) -> int | None:
-    if value is None or value == "":
-        return None
-    if int(value) < 0 or int(value) != float(value):
-        raise ValueError
-    return int(value)
-
-
-def _digest(value: Any) -> str | None:
-    text = _text(value)
-    if text is not None and (len(text) != 64 or int(text, 16) < 0):
-        raise ValueError
-    return text and text.lower()
-
-
-def _labels(value: Any) -> list[str] | None:
-    if value is None or value == "":
-        return None
-    if isinstance(value, str):
-        if value.startswith("["):
-            value = json.loads(value)
-        else:
-            value = value.split(";")
-    values = value if isinstance(value, list) else [value]
-    return [str(label).strip() for label in values if str(label).strip()]
-
-
-# what a column may hold, as an error says it
-_COLUMNS: dict[str, tuple[Callable[[Any], Any], pa.DataType, str]] = {
-    "video_id": (_name, pa.string(), "an id that is not empty"),
-    "path": (_name, pa.binary(), "a path that is not empty"),
-    "captions": (_text, pa.string(), "a path"),
-    "start": (_seconds, pa.float64(), "seconds"),
-    "end": (_seconds, pa.float64(), "seconds"),
-    "labels": (_labels, pa.list_(pa.string()), "labels separated by ';'"),
-    "split": (_text, pa.string(), "the name of a split"),
-    "size": (_bytes, pa.int64(), "a number of bytes"),
-    "sha256": (_digest, pa.string(), "64 hexadecimal digits"),
-}
-
-
-def _converted(source: str, name: str, values: list[Any]) -> list[Any]:
-    convert, _, expected = _COLUMNS[name]
-    converted = []
-    for row, value in enumerate(values, 1):
-        try:
-            converted.append(convert(value))
-        except (ValueError, TypeError, OverflowError) as error:
-            raise MmfError(
-                f"manifest {source!r}, row {row}, column {name!r}: {value!r}; expected {expected}."
-            ) from error
-    return converted
-
-
-def _joined(folder: str, path: str) -> str:
-    if "://" in path:  # a URL, to be fetched
-        return path
-    return os.path.normpath(os.path.join(folder, path))
-
-
-def _distinct(source: str, columns: dict[str, list[Any]]) -> tuple[tuple[int, ...], set[int]]:
-    """The row of each video's first item, and the rows that repeat an item.
-
-    Raises MmfError where one id has several files, or an interval is none.
-    """
-    none = [None] * len(columns["video_id"])
-    starts, ends = columns.get("start", none), columns.get("end", none)
-    first: dict[str, int] = {}
-    items, repeated = set(), set()
-    clashing: dict[str, None] = {}
-    for row, video_id in enumerate(columns["video_id"]):
-        start, end = starts[row], ends[row]
-        if (start is None) != (end is None) or (start is not None and not start < end):
-            raise MmfError(
-                f"manifest {source!r}, row {row + 1}: the interval from {start} to {end} is none. "
-                "Expected start < end, or neither for the whole file."
-            )
-        before = first.setdefault(video_id, row)
-        if not _same_file(columns, before, row):
-            clashing[video_id] = None
-        if (video_id, start, end) in items:
-            repeated.add(row)
-        items.add((video_id, start, end))
-    if clashing:
-        shown = ", ".join(map(repr, list(clashing)[:SHOWN]))
-        more = f" and {len(clashing) - SHOWN} more" if len(clashing) > SHOWN else ""
-        raise MmfError(
-            f"manifest {source!r} gives several files to one video_id: {shown}{more}. "
-            "Give each file an id of its own."
-        )
-    return tuple(first.values()), repeated
-
-
-def _same_file(columns: dict[str, list[Any]], one: int, other: int) -> bool:
-    digests = columns.get("sha256")
-    if digests is not None and digests[one] is not None and digests[other] is not None:
-        return digests[one] == digests[other]
-    return columns["path"][one] == columns["path"][other]
