@@ -97,20 +97,31 @@ class Progress:
             self._begun = self._said = time.monotonic()
             self._task = self._bar.add_task("", total=event.todo, detail="")
             return
-        sign, event = (-1, event.ended) if hasattr(event, "ended") else (1, event)
-        self._ended += sign
-        self._failed += sign * ("failed" in event.status.values())
-        self._frames += sign * event.media.frames
-        self._media_seconds += sign * (event.media.duration or 0.0)
+        named: list[tuple[str, str]] = []
+        if hasattr(event, "tried"):  # a bucket
+            self._add(event.tried, event.failed, event.frames, event.media_seconds)
+            named += event.named
+        else:
+            sign, event = (-1, event.ended) if hasattr(event, "ended") else (1, event)
+            failed, media = "failed" in event.status.values(), event.media
+            self._add(sign, sign * failed, sign * media.frames, sign * (media.duration or 0.0))
+            if failed and sign > 0:
+                named.append((event.video_id, event.reason))
         self._bar.update(self._task, completed=self._ended, detail=self._detail())
-        if sign > 0 and "failed" in event.status.values():
-            self._bar.console.print(f"failed: {event.video_id!r}: {event.reason}", highlight=False)
+        for video_id, reason in named:
+            self._bar.console.print(f"failed: {video_id!r}: {reason}", highlight=False)
         now = time.monotonic()
         if self._bar.disable and now - self._said > EVERY_SECONDS:
             self._said = now
-            left = (now - self._begun) / self._ended * (self._total - self._ended)
+            left = (now - self._begun) / max(self._ended, 1) * (self._total - self._ended)
             line = f"{self._ended}/{self._total} videos · {self._detail()} · {left:.0f} s left"
             click.echo(line, err=True)
+
+    def _add(self, ended: int, failed: int, frames: int, media_seconds: float) -> None:
+        self._ended += ended
+        self._failed += failed
+        self._frames += frames
+        self._media_seconds += media_seconds
 
     def _detail(self) -> str:
         seconds = max(time.monotonic() - self._begun, 1e-3)

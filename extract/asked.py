@@ -12,6 +12,7 @@ import numpy as np
 from mmf import MmfError
 from mmf.extract.backbones import backbone_class
 from mmf.extract.chosen import Chosen
+from mmf.extract.cluster.profile import Profile
 from mmf.extract.manifest import Manifest, read_manifest
 from mmf.extract.manifest.folders import STORE_MARK
 from mmf.extract.request import FeatureRequest
@@ -30,6 +31,7 @@ class JobOptions:
     allow_partial: bool = False  # take files that end too early
     max_failure_rate: float = 0.05  # of the videos tried
     replace: bool = False  # begin features of another recipe anew
+    cluster: Profile | None = None  # None: lanes of this machine, without a scheduler
     shard: tuple[int, int] | None = None  # (i, n): the i-th of n parts, 0 ≤ i < n, by the ids' hash
 
     def __post_init__(self) -> None:
@@ -102,7 +104,7 @@ def asked(
         store=there,
         rows=rows,
         requests=tuple(_settled(request, known.get(request.name)) for request in requests),
-        device=_device(options.device, requests),
+        device=_device(options, requests),
         options=options,
     )
 
@@ -133,13 +135,19 @@ def _in_shard(shard: tuple[int, int], video_id: str) -> bool:
     return zlib.crc32(video_id.encode("utf-8", "surrogateescape")) % count == index
 
 
-def _device(device: str, requests: Sequence[FeatureRequest]) -> str:
-    """auto → cuda where there is one; cpu where no backbone has a use for another."""
+def _device(options: JobOptions, requests: Sequence[FeatureRequest]) -> str:
+    """auto → cuda where there is one; cpu where no backbone has a use for another.
+
+    The machine that drives a cluster need not be one of those that have a GPU: there auto is cpu.
+    """
+    device = options.device
     if device not in ("auto", "cpu", "cuda"):
         raise MmfError(f"device {device!r}: expected auto, cpu or cuda.")
     needed = any(r.speech or backbone_class(r.backbone, r.modality).has_weights for r in requests)
     if device == "cpu" or not needed:
         return "cpu"
+    if options.cluster is not None:
+        return "cuda" if device == "cuda" else "cpu"
     import torch
 
     if torch.cuda.is_available():

@@ -7,8 +7,9 @@ that its networks give for a clip that ships with mmf, and each later one compar
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,19 +37,20 @@ def check_canary(store: FeatureStore, features: Sequence[Feature]) -> None:
     for feature, rows in zip(features, canary_rows(features), strict=True):
         folder = store.files.root / FOLDER / store.stored(feature.spec.name).array
         store.files.sync()
-        number, kept = current(folder) if folder.exists() else (0, None)
-        if not number:
-            value = {"rows": rows.tolist(), "host": platform.node()}
-            if store.files.publish(folder, value, after=0):
-                continue
-            kept = current(folder)[1]  # another machine was first
-        _compare(feature.spec.name, rows, np.array(kept["rows"]), kept["host"])
+        _, kept = current(folder)
+        if kept is None:
+            kept = {"rows": rows.tolist(), "host": platform.node()}
+            if not store.files.publish(folder, kept, after=0):
+                _, kept = current(folder)  # another machine was first
+        _compare(feature.spec.name, rows, kept or {})
 
 
-def _compare(name: str, rows: np.ndarray, kept: np.ndarray, host: str) -> None:
+def _compare(name: str, rows: np.ndarray, first: Mapping[str, Any]) -> None:
+    kept, host = np.array(first["rows"]), first["host"]
     away = np.inf
     if rows.shape == kept.shape:
-        away = float(np.linalg.norm(rows - kept) / max(np.linalg.norm(kept), 1e-12))
+        norm = float(np.linalg.norm(kept))
+        away = float(np.linalg.norm(rows - kept)) / max(norm, 1e-12)
     if rows.size and away > BOUND:
         raise Differs(
             f"feature {name!r}: on {platform.node()!r} the rows of mmf's known clip are {away:.2g} "

@@ -7,7 +7,9 @@ is done is not done again, whoever did it; the same command goes on where the la
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mmf import MmfError
 from mmf.extract.asked import USUAL, Asked, JobOptions, asked, not_deleted
@@ -22,6 +24,9 @@ from mmf.extract.stopping import Stop
 from mmf.extract.tally import Counts, JobResult, JobStarted, Progress, Tally
 from mmf.extract.todo import count
 from mmf.store import FeatureSpec, FeatureStore
+
+if TYPE_CHECKING:
+    from mmf.extract.cluster.connect import Connection
 
 # a process takes seconds to load torch: it is worth it for so many videos, or so large ones
 VIDEOS_PER_LANE = 32
@@ -49,7 +54,8 @@ def extract(
     """
     job = asked(source, store, requests, options)
     # before the store: weights that cannot be had leave nothing behind
-    backbones = [build(request, device=job.device) for request in job.requests]
+    device = job.device if options.cluster is None else "cpu"  # the lanes are elsewhere
+    backbones = [build(request, device=device) for request in job.requests]
     result = _Job(job, chosen or {}).run(backbones, progress or (lambda _: None))
     if isinstance(store, FeatureStore):
         store.refresh()
@@ -76,13 +82,21 @@ class _Job:
         progress(
             JobStarted(inputs=len(self.job.rows), todo=todo, lanes=max(lanes.values(), default=0))
         )
-        with Stop() as stop, lanes_kept():
+        with Stop() as stop, lanes_kept(), self._cluster(todo) as cluster:
             tally = Tally(self.options.max_failure_rate, progress, stop)
             for names, tasks in groups.items():
                 if not stop.requested:
                     wanted = [f for f in features if f.spec.name in names]
-                    self._run_group(wanted, tasks, lanes[names], tally)
+                    self._run_group(wanted, tasks, lanes[names], tally, cluster)
         return self._result(tally, todo, time.monotonic() - started)
+
+    def _cluster(self, todo: int) -> "AbstractContextManager[Connection | None]":
+        """The cluster of the job, where it has one and something to do."""
+        if self.options.cluster is None or not todo:
+            return nullcontext()
+        from mmf.extract.cluster.connect import connected
+
+        return connected(self.options.cluster, gpu=self.device == "cuda")
 
     def _create(self, made: FeatureSpec) -> FeatureSpec:
         # with `replace`, the very recipe is not begun anew: the same command goes on after a kill
@@ -104,12 +118,17 @@ class _Job:
         return max(1, min(int(lanes), len(tasks), cores or 1))
 
     def _run_group(
-        self, features: Sequence[Feature], tasks: Collection[Task], lanes: int, tally: Tally
+        self,
+        features: Sequence[Feature],
+        tasks: Collection[Task],
+        lanes: int,
+        tally: Tally,
+        cluster: "Connection | None",
     ) -> None:
         """Videos that lack the same features; the decoder gives no signal that nobody wants."""
         batch = {f.spec.name: f.spec.recipe["batch"] for f in features}
         work = Work(
-            store=str(self.store.path),
+            store=self.store.files.name,
             requests=tuple(
                 replace(request, batch=batch[request.name])
                 for request in self.requests
@@ -117,8 +136,14 @@ class _Job:
             ),
             device=self.device,
             allow_partial=self.options.allow_partial,
+            canary=cluster is not None,
         )
-        if lanes == 1:
+        if cluster is not None and self.options.cluster is not None:
+            from mmf.extract.cluster.driver import Driver
+
+            driver = Driver(cluster, self.options.cluster, work, tally, tally.stop)
+            driver.run(iter(tasks), len(tasks))
+        elif lanes == 1:
             run_here(work, features, tasks, tally, tally.stop)
         else:
             run_processes(lanes, work, tasks, tally, tally.stop)

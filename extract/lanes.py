@@ -189,17 +189,17 @@ class Lanes:
             if deadline and time.monotonic() > deadline:
                 break  # a lane hangs in its commit
             for pipe in ready:
-                lane = self._working[pipe]  # type: ignore[index]
+                lane = self._working[pipe]
                 try:
                     if lane.listen(queue, on_ended, told=bool(deadline)):
                         continue
                 except LaneDied as died:
                     lost += lane.lose(died, on_ended)
-                    self._working.pop(pipe).close()  # type: ignore[call-overload]
+                    self._working.pop(pipe).close()
                     if not deadline:
                         self._begin(work, queue)
                     continue
-                self._resting.append(self._working.pop(pipe))  # type: ignore[call-overload]
+                self._resting.append(self._working.pop(pipe))
         return lost
 
     def end(self, *, kept: bool) -> None:

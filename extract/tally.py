@@ -54,7 +54,22 @@ class JobResult:
         return 3 if too_many else 0
 
 
-Progress = Callable[[JobStarted | VideoEnded | Undone], None]
+@dataclass(frozen=True, kw_only=True)
+class BucketEnded:
+    """What became of a bucket; a few hundred bytes, whatever it held."""
+
+    tried: int = 0
+    failed: int = 0
+    named: tuple[tuple[str, str], ...] = ()  # of the failed: id and reason of the first
+    frames: int = 0
+    media_seconds: float = 0.0
+    spent: Spent = field(default_factory=Spent)
+    refused: str = ""  # why this worker cannot do this work; then nothing was done
+    host: str = ""
+    stopped: bool = False  # before its end
+
+
+Progress = Callable[[JobStarted | VideoEnded | Undone | BucketEnded], None]
 
 
 class Tally:
@@ -67,18 +82,26 @@ class Tally:
         self.spent = Spent()
         self._max_failure_rate, self._progress = max_failure_rate, progress
 
-    def __call__(self, event: VideoEnded | Undone | Spent) -> None:
-        """Count one video, and tell of it; or add what a lane spent."""
+    def __call__(self, event: VideoEnded | Undone | BucketEnded | Spent) -> None:
+        """Count what became of videos, and tell of it; or add what a lane spent."""
         if isinstance(event, Spent):
             self.spent += event
             return
-        sign, ended = (-1, event.ended) if isinstance(event, Undone) else (1, event)
-        self.tried += sign
-        self.failed += sign * ("failed" in ended.status.values())
-        self.frames += sign * ended.media.frames
-        self.media_seconds += sign * (ended.media.duration or 0.0)
+        if isinstance(event, BucketEnded):
+            self._add(event.tried, event.failed, event.frames, event.media_seconds)
+            self.spent += event.spent
+        else:
+            sign, ended = (-1, event.ended) if isinstance(event, Undone) else (1, event)
+            failed, media = "failed" in ended.status.values(), ended.media
+            self._add(sign, sign * failed, sign * media.frames, sign * (media.duration or 0.0))
         self._judge()
         self._progress(event)
+
+    def _add(self, tried: int, failed: int, frames: int, media_seconds: float) -> None:
+        self.tried += tried
+        self.failed += failed
+        self.frames += frames
+        self.media_seconds += media_seconds
 
     def _judge(self) -> None:
         if self.tried >= JUDGED_AFTER and self.failed > self._max_failure_rate * self.tried:

@@ -1,0 +1,167 @@
+"""The Dask cluster of a profile: one that runs, or one that is started for a job and ends with it.
+
+What is started here listens on this machine alone (local), or speaks TLS with certificates on both
+sides (slurm, pbs): those of the profile, or fresh ones of this job.
+"""
+
+import contextlib
+import importlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmf import MmfError
+from mmf.extract.cluster import settings
+from mmf.extract.cluster.profile import Profile
+
+if TYPE_CHECKING:
+    from distributed import Client, Security
+
+CONNECT_TIMEOUT = 60.0
+_JOB_QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster"}
+
+
+class TryAgain(MmfError):
+    """The cluster is gone or does nothing; nothing is lost, and the same command goes on."""
+
+    exit_code = 75
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """A cluster that a job may use."""
+
+    client: "Client"
+    scale: Callable[[int], Any] | None  # brings it back to so many workers, where we may
+    workers: int  # that there should be; 0: as many as there are
+
+    @property
+    def dashboard(self) -> str:
+        """Where Dask shows what its workers do; '' where it does not."""
+        info = self.client.scheduler_info(n_workers=0)
+        return str(self.client.dashboard_link) if info["services"].get("dashboard") else ""
+
+
+@contextlib.contextmanager
+def connected(profile: Profile, *, gpu: bool = False) -> Iterator[Connection]:
+    """The cluster of a profile; raises TryAgain where none can be reached."""
+    from distributed import Client
+
+    settings.apply()
+    for name in ("distributed", "tornado.application", "distributed.scheduler"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(_started(profile, gpu))
+        try:
+            client = Client(
+                profile.scheduler if cluster is None else cluster,
+                timeout=CONNECT_TIMEOUT,
+                security=_security(profile) if cluster is None else cluster.security,
+                set_as_default=False,
+            )
+        except OSError as error:
+            raise TryAgain(
+                f"no scheduler answers at {profile.scheduler!r}: {error}. Start one, for example "
+                "with `dask scheduler`, and run the same command again."
+            ) from None
+        stack.callback(_close, client)
+        if cluster is None:
+            settings.warn_of(client)
+        yield Connection(
+            client=client,
+            scale=None if cluster is None else cluster.scale,
+            workers=_wanted(profile) if cluster is not None else profile.workers or 0,
+        )
+
+
+def _close(client: "Client") -> None:
+    with contextlib.suppress(Exception):  # a cluster that is gone cannot be said good-bye to
+        client.close(timeout=5)
+
+
+def _wanted(profile: Profile) -> int:
+    return profile.workers or len(os.sched_getaffinity(0))
+
+
+@contextlib.contextmanager
+def _started(profile: Profile, gpu: bool) -> Iterator[Any]:
+    """The cluster, where one is to be started; else None."""
+    if profile.is_address:
+        yield None
+        return
+    if profile.scheduler == "local":
+        made = _local(profile, gpu)
+    elif profile.scheduler in _JOB_QUEUES:
+        made = _job_queue(profile, gpu)
+    else:
+        made = _kubernetes(profile)
+    try:
+        if profile.scheduler != "local":
+            made.scale(_wanted(profile))
+        yield made
+    finally:
+        with contextlib.suppress(Exception):  # on the way out of a cluster that may be broken
+            made.close(timeout=10)
+
+
+def _local(profile: Profile, gpu: bool) -> Any:
+    from distributed import LocalCluster
+
+    return LocalCluster(
+        n_workers=1 if gpu and profile.workers is None else _wanted(profile),
+        threads_per_worker=1,
+        processes=True,
+        memory_limit=0,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        resources={"GPU": 1} if gpu else None,
+        silence_logs=logging.CRITICAL,
+        **profile.options,
+    )
+
+
+def _job_queue(profile: Profile, gpu: bool) -> Any:
+    """SLURM or PBS: a job per worker, which does not come back by itself (we count)."""
+    made = _imported("dask_jobqueue", "jobqueue", profile)
+    arguments = ["--resources", "GPU=1"] if gpu else []
+    options = dict(profile.options)
+    options["worker_extra_args"] = [*arguments, *options.get("worker_extra_args", [])]
+    options.setdefault("processes", 1)
+    security = _security(profile)
+    return getattr(made, _JOB_QUEUES[profile.scheduler])(
+        protocol="tls://",
+        security=security if security is not None else True,
+        **{"cores": 1, "memory": "4GiB", **options},
+    )
+
+
+def _kubernetes(profile: Profile) -> Any:
+    made = _imported("dask_kubernetes.operator", "kubernetes", profile)
+    return made.KubeCluster(**profile.options)
+
+
+def _imported(module: str, extra: str, profile: Profile) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MmfError(
+            f"scheduler {profile.scheduler!r} needs {error.name}, which is not installed: "
+            f"pip install 'mmf-video[{extra}]'."
+        ) from None
+
+
+def _security(profile: Profile) -> "Security | None":
+    if not profile.tls:
+        return None
+    from distributed import Security
+
+    for name, path in profile.tls.items():
+        if not os.path.isfile(path):
+            raise MmfError(f"cluster: [tls] {name} = {path!r}: there is no such file.")
+    sides = {f"tls_{side}_{key}": profile.tls[key] for key in ("cert", "key") for side in _SIDES}
+    return Security(tls_ca_file=profile.tls["ca"], require_encryption=True, **sides)
+
+
+_SIDES = ("client", "scheduler", "worker")

@@ -1,0 +1,127 @@
+"""Looks after a cluster while a job waits for it: no wait is for ever, and none is silent."""
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from mmf import MmfError
+from mmf.extract.cluster.connect import Connection, TryAgain
+from mmf.extract.cluster.profile import Profile
+from mmf.extract.stopping import Stop
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+logger = logging.getLogger(__name__)
+
+EVERY = 5.0  # seconds between two questions to the scheduler
+SCALE_AFTER = 60.0  # seconds with too few workers, before they are asked for again
+ANSWER = 10.0  # seconds that the scheduler has for an answer
+REFUSALS = 5  # of workers on one host, before the job ends
+
+
+class Watch:
+    """How many workers there are, whether anything moves, and who was refused."""
+
+    def __init__(self, connection: Connection, profile: Profile, *, gpu: bool):
+        self._client: Client = connection.client
+        self._connection, self._profile, self._gpu = connection, profile, gpu
+        self.workers = self.most = 0  # that can do this work: now, and at most so far
+        self._asked = self._with_workers = self._with_all = self._moved = time.monotonic()
+        self._seen: dict[str, int] = {}
+        self._refused: dict[str, list[str]] = {}  # host → reasons
+
+    def wait_for_workers(self, stop: Stop) -> None:
+        """Return when one is there; TryAgain where none comes."""
+        self._with_workers = self._moved = time.monotonic()
+        while not stop.requested:
+            self._ask()
+            if self.workers:
+                return
+            self._check_workers()
+            time.sleep(0.2)
+
+    def look(self, *, busy: bool) -> None:
+        """Ask the scheduler now and then; raises TryAgain where waiting is no use."""
+        now = time.monotonic()
+        if not busy:
+            self._moved = now
+        if now - self._asked < EVERY:
+            return
+        if not self.running():
+            raise TryAgain(
+                "the scheduler does not answer any more. What was committed is safe; run the same "
+                "command again."
+            )
+        self._ask()
+        self._check_workers()
+        if now - self._moved > self._profile.stall_timeout:
+            raise TryAgain(
+                f"nothing has moved for {self._profile.stall_timeout:.0f} s on {self.workers} "
+                "workers, though there is work. What was committed is safe; look at the workers' "
+                "logs, then run the same command again."
+            )
+
+    def running(self) -> bool:
+        """Whether the scheduler can still be asked."""
+        return str(self._client.status) in ("running", "connecting")
+
+    def moved(self) -> None:
+        """Something got done."""
+        self._moved = time.monotonic()
+
+    def refuse(self, key: str, host: str, why: str) -> None:
+        """A worker cannot do this work; it is sent away, and named."""
+        reasons = self._refused.setdefault(host, [])
+        reasons.append(why)
+        logger.error("a worker on %s is refused: %s", host, why)
+        there = self._client.who_has([key]).get(key, ()) if host else ()
+        if there:
+            self._client.retire_workers(list(there), close_workers=True, remove=True)
+        self._ask()
+        if not self.workers or len(reasons) >= REFUSALS:
+            raise MmfError(f"no worker is left that can do this: on {host}, {why}")
+
+    def _ask(self) -> None:
+        """How many workers there are, and how far they have come."""
+        self._asked = time.monotonic()
+        try:
+            found = self._client.sync(self._client.scheduler.identity, callback_timeout=ANSWER)
+        except (OSError, TimeoutError):
+            return  # silence is not movement: the stall's clock goes on
+        except TypeError:  # an older scheduler
+            found = {"workers": {}}
+        workers: dict[str, Any] = found["workers"]
+        able = {a: w for a, w in workers.items() if not self._gpu or w["resources"].get("GPU")}
+        self.workers, now = len(able), time.monotonic()
+        self.most = max(self.most, self.workers)
+        if able:
+            self._with_workers = now
+        if len(able) >= self._wanted:
+            self._with_all = now
+        seen = {a: int(w["metrics"].get("mmf_moved", 0)) for a, w in able.items()}
+        if any(n > self._seen.get(a, 0) for a, n in seen.items()):
+            self._moved = now
+        self._seen = seen
+        self._bring_back(now)
+
+    @property
+    def _wanted(self) -> int:
+        return max(0, self._connection.workers - len(self._refused))
+
+    def _bring_back(self, now: float) -> None:
+        """Dask forgets workers that die too fast; where they are ours, ask for them again."""
+        if self._connection.scale is None or now - self._with_all < SCALE_AFTER:
+            return
+        logger.warning("%d workers of %d are there; asking again", self.workers, self._wanted)
+        self._connection.scale(self._wanted)
+        self._with_all = now
+
+    def _check_workers(self) -> None:
+        if time.monotonic() - self._with_workers <= self._profile.no_workers_timeout:
+            return
+        what = "worker that offers GPU=1 (dask worker --resources GPU=1)" if self._gpu else "worker"
+        raise TryAgain(
+            f"no {what} has been there for {self._profile.no_workers_timeout:.0f} s. Start some, "
+            "then run the same command again."
+        )
