@@ -18,6 +18,7 @@
     walltime = "24:00:00"
 """
 
+import ipaddress
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -82,7 +83,10 @@ class Profile:
 def is_loopback(address: str) -> bool:
     """Whether an address is of this machine alone."""
     host = address.partition("://")[2].rpartition(":")[0].strip("[]")
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which anybody may point anywhere
+        return False
 
 
 def read_profile(scheduler: str, path: str | None, **said: Any) -> Profile:
