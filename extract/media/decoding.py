@@ -250,6 +250,8 @@ class Pass:
             return packet.decode()
         except EOFError:  # flushed twice
             return ()
+        except MemoryError:  # the limit's fault, not the packet's: rows must not hang on it
+            raise
         except DECODING_ERRORS:
             self.facts.bad_packets += 1
             return ()

@@ -40,6 +40,10 @@ class Limits:
     staged_bytes: int | None = None  # of files fetched and not yet decoded; None = MMF_STAGED_GB
     memory_bytes: int = 8 << 30  # address space of the decoder's process
 
+    def deadline(self, duration: float) -> float:
+        """Seconds that decoding so many seconds of media may take."""
+        return self.timeout + self.timeout_per_second * duration
+
 
 DEFAULT_LIMITS = Limits()
 
