@@ -110,6 +110,11 @@ class Decoder:
         """Files submitted and not yet ended."""
         return len(self._queue) + len(self._told)
 
+    @property
+    def process_id(self) -> int | None:
+        """Of the process that decodes now; None where there is none."""
+        return None if self._process is None else self._process.process.pid
+
     def submit(
         self,
         key: str,

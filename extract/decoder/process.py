@@ -20,6 +20,7 @@ from mmf.extract.decoder.ring import Ring, anonymous_file
 # the usual one does, but for files whose own names ask it to break.
 CHILDREN = {"": "mmf.extract.decoder.child", "poison": "mmf.chaos.poisoned_child"}
 
+
 class Process:
     """A process of `mmf.extract.decoder.child`, its two pipes and its ring."""
 
