@@ -1,4 +1,4 @@
-"""Faults that a user can repeat: `mmf chaos` breaks inputs, processes, disks, and counts what is lost.
+"""Faults that a user can repeat: `mmf chaos` breaks inputs, processes and disks, and counts.
 
 `trials` lists them; `poisoned_child` is the decoder's process that breaks where it is asked to.
 Nobody but the command imports from here.
