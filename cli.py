@@ -15,6 +15,7 @@ import click
 from mmf import MmfError, __version__
 from mmf.commands import (
     about,
+    chaos,
     compare,
     demo,
     evaluation,
@@ -68,6 +69,7 @@ for _command in (
     explain.explain,
     about.list_,
     about.doctor,
+    chaos.chaos,
     demo.demo,
 ):
     cli.add_command(_command)

@@ -4,11 +4,14 @@ Started by `process` as ``python -m mmf.extract.decoder.child COMMANDS EVENTS RI
 PARENT``: three inherited descriptors, a size, a process id. It loads no torch and holds no secret:
 a file that breaks FFmpeg breaks this process, and the parent starts another. Both pipes carry one
 JSON array a line, so that the parent never unpickles what a hostile file may have written.
+
+Its memory, its files and, file by file, its CPU time are limited; it leaves no core behind.
 """
 
 import contextlib
 import ctypes
 import json
+import math
 import os
 import resource
 import signal
@@ -29,6 +32,10 @@ from mmf.extract.media.some_rows import decode_some
 from mmf.extract.signals import from_json
 
 _PR_SET_PDEATHSIG = 1
+# one file may be written, the errors that the parent reads; the ring is mapped and not written
+_WRITTEN_BYTES = 64 << 10
+# times the deadline: the parent's clock stops while it is busy, and is to be the first to ring
+_CPU_PER_DEADLINE = 2
 
 
 def main() -> None:
@@ -48,14 +55,27 @@ def main() -> None:
 def _confine(memory_bytes: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(ValueError, OSError):  # not every system has it
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    _limit(resource.RLIMIT_FSIZE, _WRITTEN_BYTES)
+    _limit(resource.RLIMIT_AS, memory_bytes)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         with contextlib.suppress(OSError):  # it must not break in on the forward pass at each row
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     if os.getppid() != parent:  # it was gone before
         sys.exit(1)
+
+
+def _limit(what: int, to: int) -> None:
+    with contextlib.suppress(ValueError, OSError):  # not every system has it
+        resource.setrlimit(what, (to, to))
+
+
+def _allow_cpu(deadline: float) -> None:
+    """Renew the CPU time for a file: what was used, and what its deadline allows; else SIGXCPU."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    seconds = math.ceil(time.process_time() + _CPU_PER_DEADLINE * deadline) + 1
+    with contextlib.suppress(ValueError, OSError):  # a hard limit of the user's own is nearer
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, hard))
 
 
 class _Worker:
@@ -81,6 +101,7 @@ class _Worker:
     ) -> None:
         """One file: its rows, or some of them, then `done` or `failed`."""
         facts = Facts()
+        _allow_cpu(self._limits.deadline(0.0))
         try:
             check_identity(path, size, sha256)
             request = Request(
@@ -106,6 +127,7 @@ class _Worker:
     def _tell(self, decoded: Iterator[Opened | Row | Done], facts: Facts) -> None:
         for event in decoded:
             if isinstance(event, Opened):
+                _allow_cpu(self._limits.deadline(event.duration or 0.0))
                 self.say("opened", event.duration)
             elif isinstance(event, Done):
                 self.say("done", event.rows, sorted(event.missing.items()), asdict(facts))

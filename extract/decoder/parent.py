@@ -1,9 +1,11 @@
 """The decoder as its user sees it: files are submitted, what becomes of them is told.
 
 A file that crashes, hangs or swells the process costs that file and no other: the process is ended
-and another goes on.
+and another goes on, which tries that file once more: what another file left behind is no fault of
+its own.
 """
 
+import signal
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -24,7 +26,9 @@ from mmf.store.track import Media
 RECYCLE_AFTER = 500  # files; libraries leak a little
 AHEAD = 64  # files the process knows of before it needs them
 START_TIMEOUT = 120.0  # seconds for the process to import and answer
-ATTEMPTS = 2  # of a file that crashes the process
+STARTS = 3  # of the process in a row, before it is said that it does not start
+ATTEMPTS = 2  # of a file that crashes, hangs or swells the process
+OUT_OF_CPU = f"signal_{signal.SIGXCPU.value}"  # the process's own limit, behind the deadline
 
 # the seconds of a file, and of each signal the rows wanted, as (first, end)
 Some = tuple[float, Sequence[Sequence[tuple[int, int]]]]
@@ -91,6 +95,7 @@ class Decoder:
         }
         self._limits = limits
         self.starting_cpu_seconds = 0.0  # of its processes, before they were ready
+        self._failed_starts = 0
         self._ended_cpu_seconds = 0.0  # of its processes that are gone
         self._process: Process | None = None
         self._staging: Staging | None = None  # where some file is at a URL
@@ -114,6 +119,11 @@ class Decoder:
     def pending(self) -> int:
         """Files submitted and not yet ended."""
         return len(self._queue) + len(self._told)
+
+    @property
+    def process_id(self) -> int | None:
+        """Of the process that decodes now; None where there is none."""
+        return None if self._process is None else self._process.process.pid
 
     def submit(
         self,
@@ -214,12 +224,13 @@ class Decoder:
         if self._process is None or not self._told:
             return None
         child, job = self._process, self._told[0]
-        allowed = self._limits.timeout + self._limits.timeout_per_second * job.duration
-        started = time.monotonic()
-        message = child.listen(allowed - job.waited if child.ready else START_TIMEOUT)
+        allowed = self._limits.deadline(job.duration)
+        started, was_ready = time.monotonic(), child.ready
+        message = child.listen(allowed - job.waited if was_ready else START_TIMEOUT)
         if message is not None and message[0] == "ready":
             self.starting_cpu_seconds += message[1]
-        if child.ready:
+            self._failed_starts = 0
+        if was_ready:
             job.waited += time.monotonic() - started
         if message is None:
             return self._lost(job, child)
@@ -244,31 +255,56 @@ class Decoder:
             media = Media(path=job.shown, **facts)
             return Ended(key=job.key, media=media, rows=tuple(rows), missing=dict(missing))
         elif kind == "failed":
-            self._end(self._told)
             reason, stage, text, facts = values
-            return _failed(job, reason, stage, text, Media(path=job.shown, **facts))
+            media = Media(path=job.shown, **facts)
+            return self._failed_or_swelled(job, child, reason, stage, text, media)
         return None
 
-    def _lost(self, job: _Job, child: Process) -> Event:
-        """The process died or was too slow; the files after this one go to another."""
+    def _failed_or_swelled(
+        self, job: _Job, child: Process, reason: str, stage: str, text: str, media: Media
+    ) -> Event:
+        """The file failed; where of memory, others may have filled the process before it."""
+        failed = _failed(job, reason, stage, text, media)
+        if reason == "limit_memory":
+            self._end_process(child)
+            return self._again_or(job, failed)
+        self._end(self._told)
+        return failed
+
+    def _lost(self, job: _Job, child: Process) -> Event | None:
+        """The process died or was too slow."""
         hung = child.process.poll() is None and not child.closed
         reason = "timeout" if hung else child.cause_of_death()
-        errors = self._end_process(child)
+        message = self._end_process(child)
         if not child.ready:
-            raise MmfError(f"the decoder's process does not start ({reason}). {errors}".strip())
+            self._not_started(f"({reason}). {message}".strip())
+            return None
+        if reason == OUT_OF_CPU:
+            hung, reason = True, "timeout"
+        if hung:
+            message = "decoding took longer than the time limit for a file of its length."
+        message = message or f"the decoder's process ended with {reason}."
+        media = Media(path=job.shown)
+        return self._again_or(job, _failed(job, reason, "decode", message, media))
+
+    def _not_started(self, how: str) -> None:
+        """Somebody may have killed it before it was ready; that it never starts is our fault."""
+        self._failed_starts += 1
+        if self._failed_starts >= STARTS:
+            raise MmfError(f"the decoder's process does not start {how}")
+        self._queue.extendleft(reversed(self._told))
+        self._told.clear()
+
+    def _again_or(self, job: _Job, failed: Failed) -> Event:
+        """The process is gone; this file, or the ones after it, go to another."""
         job.attempts += 1
-        again = not hung and job.attempts < ATTEMPTS
+        job.waited = job.duration = 0.0
+        again = job.attempts < ATTEMPTS
         if not again:
             self._end(self._told)
         self._queue.extendleft(reversed(self._told))
         self._told.clear()
-        job.waited = 0.0
-        if again:
-            return Restarted(key=job.key)
-        if hung:
-            errors = "decoding took longer than the time limit for a file of its length."
-        message = errors or f"the decoder's process ended with {reason}."
-        return _failed(job, reason, "decode", message, Media(path=job.shown))
+        return Restarted(key=job.key) if again else failed
 
 
 def _failed(job: _Job, reason: str, stage: str, message: str, media: Media) -> Failed:

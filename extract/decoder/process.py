@@ -15,13 +15,19 @@ from typing import Any
 
 import psutil
 
+from mmf import unknown
 from mmf.extract.decoder.ring import Ring, anonymous_file
+
+# `mmf chaos` names another child by MMF_CHAOS, one of this table and nothing else. It does what
+# the usual one does, but for files whose own names ask it to break.
+CHILDREN = {"": "mmf.extract.decoder.child", "poison": "mmf.chaos.poisoned_child"}
 
 
 class Process:
     """A process of `mmf.extract.decoder.child`, its two pipes and its ring."""
 
     def __init__(self, options: dict[str, Any], ring_bytes: int):
+        child = _child()
         self.told = 0
         self.ready = False
         self.closed = False  # the process closed its end
@@ -35,7 +41,7 @@ class Process:
             self._events, events = os.pipe()
             os.set_blocking(self._commands, False)
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mmf.extract.decoder.child"]
+                [sys.executable, "-P", "-m", child]
                 + [str(n) for n in (commands, events, memory.fileno(), ring_bytes, os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -117,6 +123,13 @@ class Process:
 def json_line(values: Any) -> bytes:
     """A message as it goes through a pipe."""
     return json.dumps(values).encode() + b"\n"
+
+
+def _child() -> str:
+    named = os.environ.get("MMF_CHAOS", "")
+    if named not in CHILDREN:
+        raise unknown("MMF_CHAOS", named, [name for name in CHILDREN if name])
+    return CHILDREN[named]
 
 
 def _environment() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Where a file's cues come from, and the cues, in seconds of the file's own clock."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +13,8 @@ from mmf.extract.media.closed_captions import ClosedCaptions, has_closed_caption
 from mmf.extract.media.opening import Limits, Unusable, open_media
 from mmf.extract.media.streams import seconds, subtitle_stream
 from mmf.extract.signals import Cues
+
+MAX_TEXT = 1 << 20  # bytes of all cues; twelve hours of speech are fewer
 
 _BROKEN = (av.FFmpegError, OSError, ValueError, IndexError)
 
@@ -36,6 +38,8 @@ class CueRows:
         self._start = start
         self.cues: list[captions.Cue] = []
         self.malformed = 0
+        self.left_out = 0  # cues beyond the text that a file may have
+        self._room = MAX_TEXT
         self.stream: int | None = None  # of captions
         self.pictures: ClosedCaptions | None = None
         file = given or captions.beside(path, signal.language)
@@ -43,7 +47,8 @@ class CueRows:
         # only where the sound may have to be read instead is there a need to look first
         sure = signal.sound is None
         if file is not None:
-            self.cues, self.malformed = _cues_of_file(file, start)
+            found, self.malformed = _cues_of_file(file, start)
+            self.cues = list(self._within(found))
         elif stream is not None and (sure or has_cues(path, stream.index, limits)):
             self.stream = stream.index
         elif not signal.language and (sure or has_closed_captions(path, limits)):
@@ -56,12 +61,21 @@ class CueRows:
 
     def take(self, packet: Packet, subtitles: Sequence[Any]) -> None:
         """Takes a packet of the stream, which was decoded to `subtitles`."""
-        self.cues.extend(_cues_of_packet(packet, subtitles))
+        self.cues.extend(self._within(_cues_of_packet(packet, subtitles)))
+
+    def _within(self, cues: Iterable[captions.Cue]) -> Iterator[captions.Cue]:
+        """Those that there is room for."""
+        for cue in cues:
+            self._room -= len(cue.text.encode())
+            if self._room >= 0:
+                yield cue
+            else:
+                self.left_out += 1
 
     def finish(self) -> Iterator[tuple[float, str]]:
         """Time and text of all, in order; nothing more comes."""
         if self.pictures is not None:
-            self.cues = self.pictures.cues(self._start)
+            self.cues = list(self._within(self.pictures.cues(self._start)))
         for cue in sorted(self.cues, key=lambda cue: cue.start):
             yield cue.start, cue.text
 

@@ -181,15 +181,14 @@ class Pass:
     def rows(self) -> Iterator[Row]:
         """Every row of every signal."""
         decoders = self.decoders()
-        longest = self.request.limits.max_duration
         captioned = [rows.pictures for rows in self.cues.values() if rows.pictures is not None]
         for packet in self.packets():
+            before = self.clock.end
             self.clock.see(packet)
+            self._check_clock(before)
             if captioned and self.video and packet.stream.index == self.video.index:
                 for pictures in captioned:
                     pictures.see(packet)
-            if self.clock.end - self.clock.start > longest:
-                raise Unusable("limit_duration", "decode", f"longer than {longest:.0f} s.")
             rows_of = decoders.get(packet.stream.index)
             if rows_of is not None:
                 yield from rows_of(packet)
@@ -197,6 +196,18 @@ class Pass:
         if not self.request.allow_partial:
             self._check_whole()
         yield from self._last_rows()
+
+    def _check_clock(self, before: float) -> None:
+        """A single damaged time must not become hours of rows; nor may a file be endless."""
+        limits, end = self.request.limits, self.clock.end
+        if end - self.clock.start > limits.max_duration:
+            raise Unusable("limit_duration", "decode", f"longer than {limits.max_duration:.0f} s.")
+        if end - before > limits.max_gap:
+            raise Unusable(
+                "limit_gap",
+                "decode",
+                f"its clock jumps by {end - before:.0f} s; at most {limits.max_gap:.0f} s.",
+            )
 
     def _check_whole(self) -> None:
         if self.source.cut_short:
@@ -250,6 +261,8 @@ class Pass:
             return packet.decode()
         except EOFError:  # flushed twice
             return ()
+        except MemoryError:  # the limit's fault, not the packet's: rows must not hang on it
+            raise
         except DECODING_ERRORS:
             self.facts.bad_packets += 1
             return ()
@@ -258,6 +271,9 @@ class Pass:
         """The rows that are settled now that this packet of the video is there."""
         for frame in self._decoded(packet):
             self.facts.frames += 1
+            if self.facts.frames > self.request.limits.max_frames:
+                most = self.request.limits.max_frames
+                raise Unusable("limit_frames", "decode", f"more than {most} frames.")
             time = _time_of(frame)
             if time is None:
                 time = (self.shown or self.clock.start) + step_of(packet.stream)
@@ -301,6 +317,7 @@ class Pass:
                 self.missing[index] = "no_such_stream"
         for index, cues in self.cues.items():
             yield from self.numbered(index, cues.finish())
+            self.facts.bad_packets += cues.left_out
             if not self.counts[index]:
                 self.missing[index] = "no_captions"
 

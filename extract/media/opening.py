@@ -33,12 +33,18 @@ class Limits:
 
     max_pixels: int = 8192 * 4320  # of one frame
     max_duration: float = 12 * 3600.0  # seconds of media
+    max_gap: float = 3600.0  # seconds from one packet to the next: more is a damaged time
+    max_frames: int = 12 * 3600 * 120  # of the video
     max_streams: int = 64
     timeout: float = 30.0  # seconds of decoding, beside …
     timeout_per_second: float = 2.0  # … this much for each second of media
     ring_bytes: int = 32 << 20  # of rows that are decoded and not yet taken
     staged_bytes: int | None = None  # of files fetched and not yet decoded; None = MMF_STAGED_GB
     memory_bytes: int = 8 << 30  # address space of the decoder's process
+
+    def deadline(self, duration: float) -> float:
+        """Seconds that decoding so many seconds of media may take."""
+        return self.timeout + self.timeout_per_second * duration
 
 
 DEFAULT_LIMITS = Limits()
@@ -210,6 +216,10 @@ def _check_header(container: InputContainer, limits: Limits) -> None:
         if pixels > limits.max_pixels:
             raise Unusable(
                 "limit_pixels", "open", f"frames of {pixels} pixels; at most {limits.max_pixels}."
+            )
+        if video.frames > limits.max_frames:
+            raise Unusable(
+                "limit_frames", "open", f"{video.frames} frames; at most {limits.max_frames}."
             )
     duration = declared_duration(container)
     if duration is not None and duration > limits.max_duration:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import defaultdict
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from mmf import MmfError
+from mmf.chaos.poisoned_child import KINDS
 from mmf.extract.decoder import parent as decoder_module
 from mmf.extract.decoder import process as process_module
 from mmf.extract.decoder.events import Ended, Failed, Restarted, Sample
@@ -29,7 +32,7 @@ def gathered(decoder: Decoder):
             payload = event.payload if isinstance(event.payload, str) else event.payload.copy()
             rows[event.key].append((event.signal, event.row, event.time, payload))
         elif isinstance(event, Restarted):
-            del rows[event.key]
+            rows.pop(event.key, None)
         else:
             outcomes[event.key] = event
     return rows, outcomes
@@ -178,8 +181,8 @@ def test_a_file_that_always_kills_the_process_fails_alone(clip):
 
 def test_a_file_that_hangs_fails_in_time_and_the_others_go_on(clip):
     path = str(clip("hangs.mp4", frames=100, sound=4.0))
-    limits = Limits(ring_bytes=1, timeout=2.5, timeout_per_second=0.0)
-    outcomes = {}
+    limits = Limits(ring_bytes=1, timeout=1.5, timeout_per_second=0.0)
+    outcomes, restarted = {}, []
     with Decoder(SIGNALS, limits=limits) as decoder:
         for key in "abc":
             decoder.submit(key, path)
@@ -188,8 +191,98 @@ def test_a_file_that_hangs_fails_in_time_and_the_others_go_on(clip):
                 os.kill(decoder._process.process.pid, signal.SIGSTOP)
             if isinstance(event, Ended | Failed):
                 outcomes[event.key] = event
+            if isinstance(event, Restarted):
+                restarted.append(event.key)
     assert [type(outcomes[key]) for key in "abc"] == [Ended, Failed, Ended]
     assert outcomes["b"].reason == "timeout"
+    assert restarted == ["b"]
+
+
+def test_a_process_that_hung_once_costs_nothing(clip):
+    path = clip("hung_once.mp4", frames=100, sound=4.0)
+    limits = Limits(ring_bytes=1, timeout=1.5, timeout_per_second=0.0)
+    with Decoder(SIGNALS, limits=limits) as decoder:
+        decoder.submit("a", str(path))
+        events = decoder.events()
+        next(events)
+        os.kill(decoder._process.process.pid, signal.SIGSTOP)
+        kinds = [type(event) for event in events]
+    assert kinds.count(Restarted) == 1
+    assert kinds[-1] is Ended
+
+
+def test_the_time_that_the_process_takes_to_start_is_not_the_files(clip, monkeypatch):
+    real = process_module.Process.listen
+
+    def slow(process, timeout):
+        if not process.ready:
+            time.sleep(2.5)
+        return real(process, timeout)
+
+    monkeypatch.setattr(process_module.Process, "listen", slow)
+    limits = Limits(timeout=2.0, timeout_per_second=0.0)
+    with Decoder(SIGNALS, limits=limits) as decoder:
+        decoder.submit("a", str(clip("start.mp4", frames=10)))
+        kinds = {type(event) for event in decoder.events()}
+    assert Ended in kinds
+    assert Restarted not in kinds
+
+
+@pytest.fixture
+def poison(monkeypatch, clip, tmp_path):
+    """Paths of files that break the decoder's process in the way that they are called."""
+    monkeypatch.setenv("MMF_CHAOS", "poison")
+    good = clip("good.mp4", frames=30)
+
+    def make(kind: str) -> str:
+        path = tmp_path / f"poison-{kind}.mp4"
+        path.write_bytes(good.read_bytes())
+        return str(path)
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["segfault", "abort", "hold", "memory", "leave"])
+def test_a_file_that_breaks_the_process_is_tried_twice_and_fails_alone(clip, poison, kind):
+    limits = Limits(timeout=2.0, timeout_per_second=0.0, memory_bytes=2 << 30)
+    good, bad = str(clip("good.mp4", frames=30)), poison(kind)
+    with Decoder(SIGNALS, limits=limits) as decoder:
+        for key, path in (("a", good), ("b", bad), ("c", good)):
+            decoder.submit(key, path)
+        events = list(decoder.events())
+    assert [event.key for event in events if isinstance(event, Restarted)] == ["b"]
+    outcomes = {event.key: event for event in events if isinstance(event, Ended | Failed)}
+    assert [type(outcomes[key]) for key in "abc"] == [Ended, Failed, Ended]
+    assert outcomes["b"].reason == KINDS[kind][1]
+
+
+def test_the_process_ends_by_itself_where_its_cpu_time_is_used_up(poison, monkeypatch):
+    monkeypatch.setattr(Limits, "deadline", lambda *_: 1e6)  # ours, not the child's
+    limits = Limits(timeout=0.2, timeout_per_second=0.0)
+    with Decoder(SIGNALS, limits=limits) as decoder:
+        decoder.submit("a", poison("spin"))
+        outcome = list(decoder.events())[-1]
+    assert (type(outcome), outcome.reason) == (Failed, "timeout")
+
+
+def test_the_process_may_write_its_errors_and_nothing_large(tmp_path):
+    code = (
+        "import os, signal, sys\nfrom mmf.extract.decoder import child\n"
+        "child._confine(8 << 30, os.getppid())\n"
+        "with open(sys.argv[1], 'wb', buffering=0) as file:\n"
+        "    file.write(bytes(1000))\n    file.write(bytes(1 << 20))\n    file.write(b'x')\n"
+    )
+    out = tmp_path / "written"
+    command = [sys.executable, "-c", code, str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "File too large" in done.stderr
+    assert out.stat().st_size == 64 << 10
+
+
+def test_an_unknown_child_is_refused(monkeypatch, clip):
+    monkeypatch.setenv("MMF_CHAOS", "os")
+    with Decoder(SIGNALS) as decoder, pytest.raises(MmfError, match="unknown MMF_CHAOS 'os'"):
+        decoder.submit("a", str(clip("a.mp4", frames=50)))
 
 
 def test_the_time_that_we_keep_the_process_waiting_does_not_count(clip):
@@ -225,9 +318,6 @@ def test_a_closed_decoder_leaves_no_process(clip):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs Linux")
 def test_the_process_dies_with_its_parent(clip):
-    import subprocess
-    import sys
-
     code = (
         "import os, sys\nfrom mmf.extract.decoder.parent import Decoder\n"
         "from mmf.extract.signals import Frames\n"
