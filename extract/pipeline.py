@@ -134,7 +134,7 @@ class Lane:
                 except Stopped:
                     pass
                 self._forward_all()
-            self._writer.commit()
+            self._writer.commit(self._row_seconds())
         except BaseException:
             self._writer.discard()
             raise
@@ -152,6 +152,20 @@ class Lane:
         found = {f.spec.name: b.spent for f, b in zip(self._features, self._batches, strict=True)}
         for signal, spent in self._listener.spent.items():
             found[self._features[self._features_of[signal][0]].spec.name] += spent
+        return found
+
+    def _row_seconds(self) -> dict[str, float]:
+        """What a row of each feature has taken so far, hearing included."""
+        found = {}
+        for feature, batch in zip(self._features, self._batches, strict=True):
+            if (seconds := batch.row_seconds) is not None:
+                found[feature.spec.name] = seconds
+        for signal, heard in self._listener.spent.items():
+            first = self._features_of[signal][0]
+            name, batch = self._features[first].spec.name, self._batches[first]
+            if name in found:
+                device = self._features[first].backbone.device
+                found[name] += heard.busy(device) / batch.spent.rows
         return found
 
     def _next(self, events: Iterator[Event]) -> Event | None:
@@ -281,7 +295,7 @@ class Lane:
         full = self._held >= BUCKET_VIDEOS or self._writer.bytes >= BUCKET_BYTES
         if full or self._writer.age_seconds >= BUCKET_SECONDS:
             self._forward_all()  # videos that wait for one row in a rarely filled batch
-            self._writer.commit()
+            self._writer.commit(self._row_seconds())
             self._held = 0
 
 

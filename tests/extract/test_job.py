@@ -408,3 +408,13 @@ def test_a_lane_that_dies_is_an_error_that_says_what_to_do(clips, tmp_path):
         os.kill(lanes[0], signal.SIGKILL)
         assert "an extraction lane died (signal 9)" in process.stdout.read()
     assert _gone(lanes)
+
+
+def test_what_rows_took_is_kept_with_them(whole):
+    store, result, _ = whole
+    assert set(result.spent.forward) == {"rgb", "audio", "text", "flow"}
+    for name in result.spent.forward:
+        found = store.stored(name).milliseconds_per_row
+        assert min(found.compute, found.decode) > 0
+    rgb, flow = (store.stored(n).outcomes["decode_seconds"].to_pylist() for n in ("rgb", "flow"))
+    assert rgb == flow  # one pass
