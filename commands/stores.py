@@ -49,6 +49,8 @@ def status(store: str, failures: bool, as_json: bool) -> None:
     if flops:
         each = ", ".join(f"{f} {of / 1e9:.3g}" for f, of in flops.items())
         click.echo(f"GFLOPs of a row, a product and its sum as two: {each}")
+    for line in _measured(found["features"]):
+        click.echo(line)
     for name, labels in found["label_sets"].items():
         splits = ", ".join(f"{k} {v}" for k, v in labels["splits"].items())
         click.echo(
@@ -56,6 +58,14 @@ def status(store: str, failures: bool, as_json: bool) -> None:
         )
     for (video, reason, stage, message), features in _by_failure(found.get("failures", ())):
         click.echo(plain(f"{video}: {reason} in {stage} of {', '.join(features)}: {message}"))
+
+
+def _measured(features: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+    """What the rows took where they were made."""
+    for name, what in (("compute", "to compute"), ("decode", "to decode")):
+        of = {f: x["milliseconds_per_row"][name] for f, x in features.items()}
+        if each := ", ".join(f"{f} {ms:.3g}" for f, ms in of.items() if ms is not None):
+            yield f"measured ms of a row {what}: {each}"
 
 
 def _by_failure(rows: Iterable[Mapping[str, Any]]) -> Iterable[tuple[tuple[str, ...], list[str]]]:

@@ -164,6 +164,20 @@ class Lane:
             found[self._features[self._features_of[signal][0]].spec.name] += spent
         return found
 
+    def _row_seconds(self) -> dict[str, float]:
+        """What a row of each feature has taken so far, hearing included."""
+        found = {}
+        for feature, batch in zip(self._features, self._batches, strict=True):
+            if (seconds := batch.row_seconds) is not None:
+                found[feature.spec.name] = seconds
+        for signal, heard in self._listener.spent.items():
+            first = self._features_of[signal][0]
+            name, batch = self._features[first].spec.name, self._batches[first]
+            if name in found:
+                device = self._features[first].backbone.device
+                found[name] += heard.busy(device) / batch.spent.rows
+        return found
+
     def _next(self, events: Iterator[Event]) -> Event | None:
         """The decoder's next event; the wait for the first one is its start, and not counted."""
         before = time.perf_counter()
@@ -294,7 +308,7 @@ class Lane:
             self._commit()
 
     def _commit(self) -> None:
-        self._writer.commit()
+        self._writer.commit(self._row_seconds())
         self._held = 0
         self._on_committed()
 

@@ -47,6 +47,16 @@ class RowBatch:
         self._rows: list[Rows] = []
         self._begun: deque[_Begun] = deque()
         self.spent = Forward()
+        self._first = Forward()  # the batch in which a network is fused, and memory is had
+
+    @property
+    def row_seconds(self) -> float | None:
+        """What a row takes once all is warm: CPU seconds, or a device's; None before any."""
+        later = self.spent - self._first
+        one = later if later.rows else self.spent
+        if not one.rows:
+            return None
+        return one.busy(self._backbone.device) / one.rows
 
     def add(self, rows: Rows, payload: np.ndarray | str) -> bool:
         """Copy one payload in; True when rows may have come of it."""
@@ -90,6 +100,8 @@ class RowBatch:
             seconds=time.perf_counter() - began,
             cpu_seconds=time.thread_time() - cpu,
         )
+        if not self._first.rows:
+            self._first = self.spent
 
 
 class Unstorable(MmfError):

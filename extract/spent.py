@@ -19,6 +19,17 @@ class Forward:
             cpu_seconds=self.cpu_seconds + other.cpu_seconds,
         )
 
+    def __sub__(self, other: "Forward") -> "Forward":
+        return Forward(
+            rows=self.rows - other.rows,
+            seconds=self.seconds - other.seconds,
+            cpu_seconds=self.cpu_seconds - other.cpu_seconds,
+        )
+
+    def busy(self, device: str) -> float:
+        """Seconds that the device worked: a CPU's own, whatever else runs beside; else all."""
+        return self.cpu_seconds if device == "cpu" else self.seconds
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from mmf import MmfError
 from mmf.store import denied, index
 from mmf.store.files import Files
-from mmf.store.records import SCHEMA, read_record, seen_by
+from mmf.store.records import SCHEMA, completed, read_record, seen_by
 from mmf.store.standing import merge, resolve
 
 UNCOVERED = 64  # records that are read in a moment
@@ -64,9 +64,9 @@ class Log:
             self.covered = len(self.records)
             self._known.update(found.records)
             self.seen.update(self._known.difference(found.newest))
-            self._settled = dict(found.tables)
+            self._settled = {a: completed(t, _light_schema()) for a, t in found.tables.items()}
             if found.denied != self.denied.number:
-                self._settled = {a: self.denied.without(t) for a, t in found.tables.items()}
+                self._settled = {a: self.denied.without(t) for a, t in self._settled.items()}
             self._ends = dict(found.ends)
         for name in sorted(names - self._known):
             try:

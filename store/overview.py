@@ -93,6 +93,7 @@ def _feature(store: "FeatureStore", name: str, videos: int) -> dict[str, Any]:
         "dtype": stored.spec.dtype,
         "rate": stored.spec.rate,
         "flops_per_row": stored.spec.flops_per_row,
+        "milliseconds_per_row": vars(stored.milliseconds_per_row),
         "recipe": dict(stored.spec.recipe),
         "fingerprint": stored.spec.fingerprint,
         "array": f"{layout.GROUP}/{stored.array}",

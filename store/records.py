@@ -41,6 +41,9 @@ SCHEMA = pa.schema(
         ("duration", pa.float64()),
         ("frames", pa.uint32()),
         ("bad_packets", pa.uint32()),
+        # measured, never compared: the same rows take other times
+        ("decode_seconds", pa.float32()),  # of the file, CPU
+        ("row_seconds", pa.float32()),  # of computing one row
     ]
 )
 _MOST_NAMED = 64  # records that one names; the others wait for the next one
@@ -91,9 +94,22 @@ def table_bytes(table: pa.Table) -> bytes:
 def read_record(path: Path) -> pa.Table:
     """One record; MmfError where the file is damaged."""
     try:
-        return pq.read_table(path, page_checksum_verification=True)
+        return completed(pq.read_table(path, page_checksum_verification=True), SCHEMA)
     except (pa.ArrowException, OSError) as error:
         raise MmfError(f"the commit record {str(path)!r} cannot be read: {error}.") from error
+
+
+def completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with all columns of the schema, in its order; those it was written without: null.
+
+    A store that is older than a column opens, and says nothing in it.
+    """
+    if table.column_names == schema.names:
+        return table
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(schema.names)
 
 
 def shards_of(record: pa.Table) -> list[Shard]:

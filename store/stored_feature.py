@@ -1,6 +1,7 @@
 """One feature as it lies in the store: what became of each video, and its rows by arithmetic."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,14 @@ from mmf.store.places import places
 from mmf.store.rows import Rows
 from mmf.store.spec import FeatureSpec
 from mmf.store.track import Track
+
+
+@dataclass(frozen=True, kw_only=True)
+class Milliseconds:
+    """What a row of a feature took where it was made, as measured; None: nobody has."""
+
+    compute: float | None = None  # by the backbone: CPU, or a device's time
+    decode: float | None = None  # its share of its file's CPU time, whatever else came of that pass
 
 
 class StoredFeature:
@@ -53,6 +62,15 @@ class StoredFeature:
         """The slot in which each video begins, (videos,)."""
         self._index()
         return self._slots
+
+    @property
+    def milliseconds_per_row(self) -> Milliseconds:
+        """The mean over the rows that are there and were measured."""
+        table, rows = self.outcomes, self.rows.astype(np.float64)
+        per_row, per_file = (
+            table[c].to_numpy().astype(np.float64) for c in ("row_seconds", "decode_seconds")
+        )
+        return Milliseconds(compute=_mean(per_row * rows, rows), decode=_mean(per_file, rows))
 
     def positions(self, video_ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
         """Where videos stand in `outcomes`, int64; -1 where they do not."""
@@ -185,3 +203,9 @@ class StoredFeature:
         more = table["more_slots"]
         split = np.flatnonzero(more.is_valid().to_numpy(zero_copy_only=False))
         self._more_slots = {int(i): more[int(i)].as_py() for i in split}
+
+
+def _mean(seconds: np.ndarray, rows: np.ndarray) -> float | None:
+    """Milliseconds of a row, of the videos that have rows and seconds."""
+    known = np.isfinite(seconds) & (rows > 0)
+    return 1e3 * float(seconds[known].sum() / rows[known].sum()) if known.any() else None

@@ -51,6 +51,7 @@ class Media:
     duration: float | None = None  # seconds
     frames: int = 0  # decoded
     bad_packets: int = 0  # skipped because they did not decode
+    decode_seconds: float | None = field(default=None, compare=False)  # CPU, measured
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ not committed. Any number of writers may fill one store at once.
 """
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,10 +118,17 @@ class Writer:
         self._rows.append(row)
         self._places.append(places)
 
-    def commit(self) -> None:
-        """Make everything put or marked visible at once; the writer is then empty again."""
+    def commit(self, row_seconds: Mapping[str, float] | None = None) -> None:
+        """Make everything put or marked visible at once; the writer is then empty again.
+
+        `row_seconds`, by feature: what computing one of the rows put has taken, as measured.
+        """
         if not self._rows:
             return
+        took = row_seconds or {}
+        for row in self._rows:
+            if row["rows"] and row["feature"] in took:
+                row["row_seconds"] = took[row["feature"]]
         shards = [
             shard
             for feature, writers in self._slots.items()

@@ -12,7 +12,7 @@ import pytest
 
 from mmf import cli
 from mmf.extract.sample_set import make_sample_set
-from mmf.store import FeatureSpec, FeatureStore, Track
+from mmf.store import FeatureSpec, FeatureStore, Media, Track
 
 
 def mmf(line: str) -> int:
@@ -53,6 +53,24 @@ def test_status_says_what_a_row_costs_where_that_is_known(there, capsys):
     assert "a product and its sum as two: deep 3.63" in capsys.readouterr().out
     mmf("status --json")
     assert json.loads(capsys.readouterr().out)["features"]["deep"]["flops_per_row"] == 3.63e9
+
+
+def test_status_says_what_rows_took_where_that_was_measured(there, capsys):
+    mmf("status")
+    assert "measured ms" not in capsys.readouterr().out
+    there.create_feature(FeatureSpec(name="deep", modality="rgb", shape=(2,)))
+    writer, values = there.writer(), np.zeros((4, 2))
+    track = Track(video_id="clips/a.mp4", values=values, times=np.arange(4))
+    writer.put("deep", track, media=Media(decode_seconds=0.02))
+    writer.commit({"deep": 0.03})
+    mmf("status")
+    said = capsys.readouterr().out
+    assert "measured ms of a row to compute: deep 30" in said
+    assert "measured ms of a row to decode: deep 5" in said
+    mmf("status --json")
+    found = json.loads(capsys.readouterr().out)["features"]
+    assert found["deep"]["milliseconds_per_row"] == pytest.approx({"compute": 30, "decode": 5})
+    assert found["rgb"]["milliseconds_per_row"] == {"compute": None, "decode": None}
 
 
 # exchange

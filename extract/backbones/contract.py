@@ -122,7 +122,12 @@ class Backbone(ABC):
         return lambda: rows
 
     def flops_per_row(self) -> float | None:
-        """Floating point operations of one row (a multiply-add is two); None for a formula."""
+        """Operations of one row; None where no one counted.
+
+        A product and its sum are two, as torch's counter has it; so is every figure of mmf. A
+        formula that torch does not see counts by hand what dominates it, and a comparison, a root
+        or an angle as one.
+        """
         return None
 
     def libraries(self) -> dict[str, str]:

@@ -57,13 +57,13 @@ class FlowBackbone(Backbone):
             self.option_paths = {"flow_weights": self.flow.weights_path}
 
     def flow_flops(self) -> float | None:
-        """Floating point operations of a row's flow; None for a formula."""
+        """Operations of a row's flow; None where no one counted."""
         pairs = int(np.prod(self.signal.row_shape[:-4]))
         flops = self.flow.flops(*self.signal.row_shape[-3:-1])
         return None if flops is None else pairs * flops
 
     def flops_per_row(self) -> float | None:
-        """Floating point operations of one row; None for a formula."""
+        """Operations of one row; None where no one counted."""
         return self.flow_flops()
 
     def libraries(self) -> dict[str, str]:

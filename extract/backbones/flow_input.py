@@ -75,9 +75,9 @@ class FlowInput(FlowBackbone):
         return self._fed.rows(pictures.reshape(*payloads.shape[:-4], *pairs.shape[2:]))
 
     def flops_per_row(self) -> float | None:
-        """Floating point operations of one row, the flow's included where a network computes it."""
+        """Operations of one row, the flow's included; None where either is not known."""
         looks, moves = self._fed.flops_per_row(), self.flow_flops()
-        return None if looks is None else looks + (moves or 0.0)
+        return None if looks is None or moves is None else looks + moves
 
     def libraries(self) -> dict[str, str]:
         """Versions of what computes the rows."""

@@ -39,6 +39,16 @@ class Hog(Backbone):
         """Frames (B, h, w, 3) → (B, 505)."""
         return np.stack([_row(frame) for frame in payloads])
 
+    def flops_per_row(self) -> float:
+        """Halving, 2 for each number of the crop; and of each of its 112 × 112 pixels 45.
+
+        5 for grey, 7 for the gradient with its length and angle, 3 to ask for each of the 9
+        orientations whether it is that and to add the length, 6 for the place of its colour.
+        """
+        height, width, colours = self.signal.row_shape
+        of_pixel = 5 + 7 + 3 * ORIENTATIONS + 6
+        return float(2 * height * width * colours + of_pixel * SIDE**2)
+
     def libraries(self) -> dict[str, str]:
         """Versions of what computes the rows."""
         return {

@@ -8,6 +8,7 @@ torchaudio's and librosa's triangles are linear in hertz: up to 0.01 away, so th
 """
 
 import functools
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -73,3 +74,15 @@ class LogMel(Backbone):
         """Waves (B, samples) → (B, 128)."""
         spectrogram = log_mel(payloads)
         return np.concatenate([spectrogram.mean(axis=1), spectrogram.std(axis=1)], axis=1)
+
+    def flops_per_row(self) -> float:
+        """Of each frame: window, FFT, magnitudes, mel product, logarithm and statistics.
+
+        ``frames (400 + 5/2 N log2 N + 4 bins + 2 bins 64 + 6 · 64)``, N = 512, bins = 257: half of
+        the 5 N log2 N of a complex FFT (radix 2), for the samples are real.
+        """
+        (samples,) = self.signal.row_shape
+        frames = 1 + (samples - WINDOW) // HOP
+        bins = FFT // 2 + 1
+        transform = 5 * FFT * math.log2(FFT) / 2
+        return frames * (WINDOW + transform + 4 * bins + 2 * bins * BANDS + 6 * BANDS)

@@ -125,11 +125,13 @@ class _Worker:
             self.say("failed", "limit_memory", "decode", message, asdict(facts))
 
     def _tell(self, decoded: Iterator[Opened | Row | Done], facts: Facts) -> None:
+        began = time.process_time()
         for event in decoded:
             if isinstance(event, Opened):
                 _allow_cpu(self._limits.deadline(event.duration or 0.0))
                 self.say("opened", event.duration)
             elif isinstance(event, Done):
+                facts.decode_seconds = time.process_time() - began
                 self.say("done", event.rows, sorted(event.missing.items()), asdict(facts))
             elif isinstance(event.payload, np.ndarray):
                 at, behind = self._ring.put(event.payload)

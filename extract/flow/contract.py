@@ -68,7 +68,7 @@ class Flow(ABC):
         return self.pairs(np.stack([frames[:-1], frames[1:]], axis=1))
 
     def flops(self, height: int, width: int) -> float | None:
-        """Floating point operations of one pair (a multiply-add is two); None for a formula."""
+        """Operations of one pair (a product and its sum are two); None where no one counted."""
         return None
 
     def libraries(self) -> dict[str, str]:

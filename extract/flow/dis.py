@@ -2,6 +2,7 @@
 
 Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV 2016. It needs no weights. The
 presets are OpenCV's; `dis` alone is `dis:medium`, which takes less than half of Farnebäck's time.
+How many steps its search takes depends on the frames, so nobody counts its operations.
 """
 
 from typing import ClassVar

@@ -78,6 +78,7 @@ class Facts:
     duration: float | None = None
     frames: int = 0
     bad_packets: int = 0  # skipped because they did not decode; malformed cues of a file are some
+    decode_seconds: float | None = None  # CPU of the decoder's process, where it has one
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -283,7 +283,7 @@ def test_every_backbone_keeps_the_contract_on_a_real_clip(modality, name, sample
     # built again, and with every row in another place: the same bits
     assert np.array_equal(second.rows(np.ascontiguousarray(given[::-1])), rows[::-1])
     assert first.weights == ("random:0" if first.has_weights else None)
-    assert (first.flops_per_row() is not None) == first.has_weights
+    assert (first.flops_per_row() or 0) > 0
     assert first.libraries()["numpy"]
 
 

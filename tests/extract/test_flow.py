@@ -81,7 +81,7 @@ def test_every_flow_gives_pixels_per_frame_of_any_size(name):
     assert np.array_equal(flow.pairs(frames[None]), made)
     assert flow.sequence(frames[:1]).shape == (0, 40, 46, 2)
     assert flow.weights == ("random:0" if flow.has_weights else None)
-    assert (flow.flops(40, 46) is not None) == flow.has_weights
+    assert (flow.flops(40, 46) is None) == name.startswith("dis")  # its search may end early
 
 
 @pytest.mark.parametrize("name", FORMULAS)

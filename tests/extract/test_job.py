@@ -412,3 +412,13 @@ def test_what_a_lane_had_that_died_is_tried_again_and_nothing_is_blamed(clips, t
     undisturbed = extract(clips, tmp_path / "whole.mmf", [RGB], HERE).counts["rgb"]
     state = list(FeatureStore(tmp_path / "s.mmf").state("rgb").values())
     assert (state.count("done"), len(state)) == (undisturbed.done, 9)
+
+
+def test_what_rows_took_is_kept_with_them(whole):
+    store, result, _ = whole
+    assert set(result.spent.forward) == {"rgb", "audio", "text", "flow"}
+    for name in result.spent.forward:
+        found = store.stored(name).milliseconds_per_row
+        assert min(found.compute, found.decode) > 0
+    rgb, flow = (store.stored(n).outcomes["decode_seconds"].to_pylist() for n in ("rgb", "flow"))
+    assert rgb == flow  # one pass

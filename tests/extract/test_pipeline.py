@@ -127,9 +127,9 @@ class Bench:
     def run(self, stop: Stop | None = None) -> None:
         commit = self.writer.commit
 
-        def counted() -> None:
+        def counted(row_seconds: dict[str, float]) -> None:
             self.commits.append(self.writer.videos)
-            commit()
+            commit(row_seconds)
 
         self.writer.commit = counted
         lane = Lane(
@@ -181,7 +181,7 @@ def test_rows_that_cannot_be_stored_fail_their_video_alone(tmp_path, value, dtyp
 def test_an_error_of_the_store_ends_the_lane_and_blames_no_video(tmp_path):
     bench = Bench(tmp_path, {"a": video("a", [1])})
 
-    def full() -> None:
+    def full(row_seconds: dict[str, float]) -> None:
         raise OSError(28, "No space left on device")
 
     bench.writer.commit = full
