@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmf import unknown
 from mmf.chaos.flips import flips
+from mmf.chaos.killed import killed
 from mmf.chaos.mutated import mutated
 from mmf.chaos.names import names
 from mmf.chaos.points import errnos, points
@@ -28,6 +29,7 @@ TRIALS: dict[str, Trial] = {
     "names": names,
     "mutated": mutated,
     "poison": poison,
+    "killed": killed,
 }
 
 

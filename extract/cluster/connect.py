@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -123,18 +124,44 @@ def _local(profile: Profile, gpu: bool) -> Any:
 
 
 def _job_queue(profile: Profile, gpu: bool) -> Any:
-    """SLURM or PBS: a job per worker, which does not come back by itself (we count)."""
+    """SLURM or PBS: a job per worker, which ends with its worker; the watch asks for another.
+
+    Without a nanny, and in the place of the job's shell, a worker hears the queue's SIGTERM itself,
+    and has its lane commit what is finished.
+    """
+    import dask
+
     made = _imported("dask_jobqueue", "jobqueue", profile)
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "15s"})  # else none is brought back
+    options: dict[str, Any] = {
+        "cores": 1,
+        "processes": 1,
+        "memory": "4GiB",
+        "job_name": "mmf",
+        "nanny": False,
+        "python": f"exec {sys.executable}",
+        **profile.options,
+    }
     arguments = ["--resources", "GPU=1"] if gpu else []
-    options = dict(profile.options)
+    arguments += _lifetime(str(options.get("walltime", "")))
     options["worker_extra_args"] = [*arguments, *options.get("worker_extra_args", [])]
-    options.setdefault("processes", 1)
+    if profile.scheduler == "slurm":  # what is in the store is what goes on, no job does
+        directives = options.get("job_extra_directives", [])
+        options["job_extra_directives"] = ["--no-requeue", *directives]
     security = _security(profile)
     return getattr(made, _JOB_QUEUES[profile.scheduler])(
-        protocol="tls://",
-        security=security if security is not None else True,
-        **{"cores": 1, "memory": "4GiB", **options},
+        protocol="tls://", security=True if security is None else security, **options
     )
+
+
+def _lifetime(walltime: str) -> list[str]:
+    """Workers end some minutes before the queue ends them, not all at once."""
+    parts = walltime.split(":")
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+        return []
+    hours, minutes, seconds = map(int, parts)
+    lifetime = 3600 * hours + 60 * minutes + seconds - 300
+    return ["--lifetime", f"{lifetime}s", "--lifetime-stagger", "4m"] if lifetime > 600 else []
 
 
 def _kubernetes(profile: Profile) -> Any:

@@ -46,6 +46,15 @@ def apply() -> None:
     dask.config.set(SETTINGS)
 
 
+def environment() -> dict[str, str]:
+    """They as variables, for a scheduler and workers that are started by their own commands."""
+    return {_variable(name): str(value) for name, value in SETTINGS.items()}
+
+
+def _variable(name: str) -> str:
+    return f"DASK_{name.upper().replace('.', '__').replace('-', '_')}"
+
+
 def differing(client: "Client") -> dict[str, tuple[Any, Any]]:
     """The settings of a running scheduler that are not as they should be: (is, should be)."""
     found = client.run_on_scheduler(_read, OF_SCHEDULER)
@@ -60,9 +69,8 @@ def warn_of(client: "Client") -> None:
     """Say by name which settings of a running scheduler cost safety."""
     for name, (found, wanted) in differing(client).items():
         logger.warning(
-            "the scheduler has %s = %r; %r is safe. Start it with DASK_%s=%s.",
-            *(name, found, wanted),
-            *(name.upper().replace(".", "__").replace("-", "_"), wanted),
+            "the scheduler has %s = %r; %r is safe. Start it with %s=%s.",
+            *(name, found, wanted, _variable(name), wanted),
         )
 
 
