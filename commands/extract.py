@@ -46,33 +46,39 @@ def _say_embedded(
 
 def _keep_manifest(store: "FeatureStore", manifest: "Manifest") -> None:
     """What the source says of labels, splits and groups goes to the store's catalog."""
-    rows = [
-        {k: v for k, v in row.items() if k not in _OWN_COLUMNS and not isinstance(v, (list, bytes))}
-        for row in manifest.table.to_pylist()
-    ]
-    if any(len(row) > 1 for row in rows):
-        store.catalog.add_videos(rows)
-    if manifest.labels:
+    rows = manifest.described
+    if len(rows.column_names) > 1:
+        store.catalog.add_video_rows(rows)
+    labels = manifest.labels
+    if labels:
         there = store.items() if "default" in store.label_sets else []
         known = {i.video_id if i.start is None else (i.video_id, i.start, i.end) for i in there}
-        fresh = {k: v for k, v in manifest.labels.items() if k not in known}
+        fresh = {k: v for k, v in labels.items() if k not in known}
         if fresh:  # labels that `mmf label` has set stand
             store.label(fresh)
-    if manifest.split:
-        by_video: dict[str, str] = {}
-        for key, split in manifest.split.items():
-            video = key if isinstance(key, str) else key[0]
-            if by_video.setdefault(video, split) != split:
-                raise MmfError(
-                    f"video {video!r} is in {by_video[video]!r} and in {split!r}; a video stays on "
-                    "one side. Mend the manifest's column 'split'."
-                )
-        store.catalog.add_splits("default", by_video)
+    _keep_split(store, manifest)
     for name, splits in manifest.named_splits.items():
         store.catalog.add_splits(name, splits)
 
 
-_OWN_COLUMNS = ("path", "start", "end", "captions", "labels", "split", "size", "sha256")
+def _keep_split(store: "FeatureStore", manifest: "Manifest") -> None:
+    if "split" not in manifest.table.column_names:
+        return
+    if len(manifest) == len(manifest.table):  # every video stands once: on one side
+        rows = manifest.table.select(["video_id", "split"]).drop_null()
+        if len(rows):
+            store.catalog.add_split_rows("default", rows)
+        return
+    by_video: dict[str, str] = {}
+    for key, split in manifest.split.items():
+        video = key if isinstance(key, str) else key[0]
+        if by_video.setdefault(video, split) != split:
+            raise MmfError(
+                f"video {video!r} is in {by_video[video]!r} and in {split!r}; a video stays on "
+                "one side. Mend the manifest's column 'split'."
+            )
+    if by_video:
+        store.catalog.add_splits("default", by_video)
 
 
 @click.command()

@@ -50,6 +50,36 @@ def converted(source: str, name: str, column: pa.ChunkedArray) -> pa.ChunkedArra
     return pa.chunked_array(pieces, kind)
 
 
+def described(table: pa.Table) -> pa.Table:
+    """The ids of a manifest's table, and the columns of its owner's own as texts.
+
+    Lists and bytes are left out.
+    """
+    kinds = {n: table.schema.field(n).type for n in table.column_names if n not in COLUMNS}
+    kept = [n for n, kind in kinds.items() if not (_is_list(kind) or _is_bytes(kind))]
+    texts = [_texts(table[name]) for name in kept]
+    return pa.table([table["video_id"], *texts], names=["video_id", *kept])
+
+
+def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if _is_text(column):
+        return column
+    pieces = []
+    for begin in range(0, len(column), AT_ONCE):
+        values = column.slice(begin, AT_ONCE).to_pylist()
+        texts = [None if value is None else str(value) for value in values]
+        pieces.append(pa.array(texts, pa.string()))
+    return pa.chunked_array(pieces, pa.string())
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_nested(kind) and not pa.types.is_struct(kind)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
 def _text(value: Any) -> str | None:
     return None if value is None or value == "" else str(value)
 

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmf import MmfError
+from mmf.extract.manifest.columns import described
 from mmf.extract.manifest.folders import (
     OTHER,
     STORE_MARK,
@@ -86,6 +87,11 @@ class Manifest:
             elif len(here):
                 yield batch.take(pa.array(here - begin))
             begin = end
+
+    @property
+    def described(self) -> pa.Table:
+        """The columns that its owner keeps beside, as texts, by video_id."""
+        return described(self.table)
 
     @property
     def labels(self) -> dict[ItemKey, list[str]]:

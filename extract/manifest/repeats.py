@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmf import MmfError
-from mmf.store.places import firsts
 
 SHOWN = 20  # offenders that an error lists
+_AT_ONCE = 1 << 18  # ids that are copied at a time
 
 
 def distinct(source: str, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +26,7 @@ def distinct(source: str, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(len(ids), dtype=np.int32), none
     ids = ids.combine_chunks()
     order = pc.sort_indices(ids).to_numpy().astype(np.int32)  # stable: rows of one id in order
-    first = firsts(ids.take(pa.array(order)))
+    first = np.flatnonzero(_differs_from_last(ids, order))
     if len(first) == len(order):
         return np.arange(len(order), dtype=np.int32), none
     many = np.diff(first, append=len(order))  # rows of each id
@@ -37,6 +37,16 @@ def distinct(source: str, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     by = np.lexsort(keys)  # stable, too
     again = np.all([_same(key[by[1:]], key[by[:-1]]) for key in keys], axis=0)
     return np.sort(order[first]), np.sort(rows[by[1:][again]])
+
+
+def _differs_from_last(ids: pa.Array, order: np.ndarray) -> np.ndarray:
+    """Whether each id, in this order, is another than the one before; bool."""
+    fresh = np.ones(len(order), dtype=bool)
+    for begin in range(1, len(order), _AT_ONCE):
+        some = ids.take(pa.array(order[begin - 1 : begin + _AT_ONCE]))
+        differs = pc.not_equal(some[1:], some[:-1])
+        fresh[begin : begin + _AT_ONCE] = differs.to_numpy(zero_copy_only=False)
+    return fresh
 
 
 def _seconds(table: pa.Table, name: str) -> np.ndarray:

@@ -40,12 +40,14 @@ def read_table(source: str) -> tuple[pa.Table, np.ndarray, int]:
         if name in table.column_names:
             column = converted(source, name, table[name])
             table = table.set_column(table.column_names.index(name), name, column)
+    pa.default_memory_pool().release_unused()  # what the file was read with
     first, repeated = distinct(source, table)
     if len(repeated):
         kept = np.ones(len(table), dtype=bool)
         kept[repeated] = False
         table = table.filter(pa.array(kept))
         first = (np.cumsum(kept) - 1)[first].astype(first.dtype)
+    pa.default_memory_pool().release_unused()
     return table, first, len(repeated)
 
 

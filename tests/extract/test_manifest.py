@@ -244,3 +244,87 @@ def test_the_real_folder_has_77_inputs_and_no_captions_among_them(shared_data):
     assert len(made) == 77
     assert not any(name.endswith((".vtt", ".srt", ".json", ".md")) for name in ids(made))
     assert sum(name.endswith((".video", ".audio")) for name in ids(made)) == 6
+
+
+# ---- by columns
+
+
+def parquet(folder, **columns) -> str:
+    pq.write_table(pa.table(columns), folder / "list.parquet")
+    return str(folder / "list.parquet")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"video_id": ["a", None], "path": ["a", "b"]}, "row 2, column 'video_id': None"),
+        ({"video_id": ["a", "b"], "path": ["a", ""]}, "row 2, column 'path': ''"),
+        ({"video_id": ["a"], "path": ["a"], "size": [-1]}, "'size': -1; expected a number"),
+        (
+            {"video_id": ["a"], "path": ["a"], "start": [0.0], "end": [float("nan")]},
+            "column 'end': nan; expected seconds",
+        ),
+        ({"video_id": ["b", "a", "b"], "path": ["1", "2", "3"]}, "several files .*: 'b'. Give"),
+    ],
+)
+def test_columns_of_the_right_type_are_checked_too(tmp_path, columns, words):
+    with pytest.raises(MmfError, match=words):
+        read_manifest(parquet(tmp_path, **columns))
+
+
+def test_a_row_that_is_wrong_is_named_by_its_number_in_the_whole_list(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmf.extract.manifest.columns.AT_ONCE", 2)
+    rows = "".join(f"v{i},v{i}.mp4,{i}\n" for i in range(5))
+    with pytest.raises(MmfError, match="row 6, column 'size': 'x'"):
+        read_manifest(table(tmp_path, f"video_id,path,size\n{rows}b,b.mp4,x\n"))
+
+
+def test_every_kind_of_path_is_joined_as_one_by_one(tmp_path):
+    paths = {
+        "a.mp4": tmp_path / "a.mp4",
+        "/abs/b.mp4": "/abs/b.mp4",
+        "./c.mp4": tmp_path / "c.mp4",
+        "x/../d.mp4": tmp_path / "d.mp4",
+        "x//e.mp4": tmp_path / "x/e.mp4",
+        "/abs/./f.mp4": "/abs/f.mp4",
+        "g/": tmp_path / "g",
+        "日本/h.mp4": tmp_path / "日本/h.mp4",
+        "https://host/i//j.mp4": "https://host/i//j.mp4",
+        ".hidden/..k.mp4": tmp_path / ".hidden/..k.mp4",
+    }
+    captions = [*list(paths)[1:], None]
+    ids = [str(n) for n in range(len(paths))]
+    made = read_manifest(parquet(tmp_path, video_id=ids, path=[*paths], captions=captions))
+    expected = [str(path) for path in paths.values()]
+    assert [one.path for one in made.inputs()] == expected
+    assert [one.captions for one in made.inputs()] == [*expected[1:], None]
+
+
+def test_paths_are_joined_to_a_folder_as_it_was_named(tmp_path, monkeypatch):
+    table(tmp_path, "video_id,path\na,a.mp4\nb,../b.mp4\n")
+    monkeypatch.chdir(tmp_path)
+    for source, paths in (
+        ("list.csv", ["a.mp4", "../b.mp4"]),
+        ("./list.csv", ["a.mp4", "../b.mp4"]),
+    ):
+        assert [one.path for one in read_manifest(source).inputs()] == paths
+
+
+def test_repeats_are_found_wherever_they_stand(tmp_path):
+    ids = ["c", "a", "c", "b", "a", "c", "a"]
+    starts = [0.0, None, 1.0, None, None, 0.0, 0.0]
+    ends = [1.0, None, 2.0, None, None, 1.0, 5.0]
+    made = read_manifest(parquet(tmp_path, video_id=ids, path=ids, start=starts, end=ends))
+    assert made.duplicates == 2
+    assert made.table["video_id"].to_pylist() == ["c", "a", "c", "b", "a"]
+    assert made.first.tolist() == [0, 1, 3]
+    assert [one.video_id for one in made.inputs(made.first[1:])] == ["a", "b"]
+
+
+def test_columns_of_the_owner_are_texts_and_lists_are_left_out(tmp_path):
+    own = {"year": [1999, None], "good": [True, False], "tags": [["x"], []], "raw": [b"1", b"2"]}
+    made = read_manifest(parquet(tmp_path, video_id=["a", "b"], path=["a", "b"], **own))
+    assert made.described.to_pylist() == [
+        {"video_id": "a", "year": "1999", "good": "True"},
+        {"video_id": "b", "year": None, "good": "False"},
+    ]
