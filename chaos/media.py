@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -31,9 +32,9 @@ def make_clip(path: Path, video: str = "libx264", audio: str = "aac") -> Path:
     """A square that moves over noise, and a tone."""
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
-        pictures = container.add_stream(video, rate=25 if video == "mpeg2video" else FPS)
+        pictures: Any = container.add_stream(video, rate=25 if video == "mpeg2video" else FPS)
         pictures.width, pictures.height, pictures.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        sound = container.add_stream(audio, rate=SAMPLE_RATE, layout="mono")
+        sound: Any = container.add_stream(audio, rate=SAMPLE_RATE, layout="mono")
         for i in range(FRAMES * (2 if video == "mpeg2video" else 1)):
             image = rng.integers(0, 64, (HEIGHT, WIDTH, 3), np.uint8)
             image[8:24, i : i + 16] = 200

@@ -1,8 +1,7 @@
 """The decoder as its user sees it: files are submitted, what becomes of them is told.
 
 A file that crashes, hangs or swells the process costs that file and no other: the process is ended
-and another goes on, which tries that file once more: what another file left behind is no fault of
-its own.
+and another goes on, which tries that file once more: it may have suffered by one before it.
 """
 
 import signal
