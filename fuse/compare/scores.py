@@ -32,7 +32,7 @@ from mmf.fuse.inference.scoring import Scored, score
 from mmf.fuse.losses import probabilities
 from mmf.fuse.metrics import SINGLE_LABEL
 from mmf.fuse.network import Network
-from mmf.fuse.policy.usage import Usage
+from mmf.fuse.policy.usage import Usage, took
 from mmf.fuse.run import Run
 from mmf.fuse.splits import by_split
 from mmf.fuse.training.checkpoint import write_json
@@ -153,7 +153,7 @@ def _measured(
     accumulator, parts = Accumulator(names), []
     specs = {n: s for n, s in run.specs.items() if n in store.features}
     label_set, policy = run.config.label_set, network.policy
-    usage = None if policy is None else Usage(policy, run.specs)
+    usage = None if policy is None else Usage(policy, run.specs, took(store, run.specs))
     for part in score(network, store, items, specs, run.config, label_set=label_set):
         if usage is not None and part.decisions is not None:
             usage.add(part.decisions)

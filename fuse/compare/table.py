@@ -17,6 +17,8 @@ _SHOWN = {  # of the metrics, by the main one; the CSV has all
     "gap@20": ("gap@20", "map@20", "perr", "hit@1"),
 }
 
+_USED = {"gflops": "GFLOPs used", "milliseconds": "ms used"}  # by a policy, of an item
+
 
 def numbers(answer: Answer) -> dict[str, Any]:
     """All that is known of a row, by column; what a failed row lacks is left out."""
@@ -71,7 +73,7 @@ def for_people(answers: Sequence[Answer]) -> tuple[list[str], list[list[str]]]:
         for name in _SHOWN[main]:
             cells[name] = _mean(row, name)
             cells[f"{name}, published"] = _published(row.get(f"published {name}"))
-        cells |= {name: _mean(row, name) for name in used}
+        cells |= {_USED.get(name, name): _mean(row, name) for name in used}
         cells |= {
             f"difference in {main}": _difference(row),
             "parameters": _short(row.get("parameters")),
@@ -122,23 +124,25 @@ def notes(answers: Sequence[Answer], against: str, resamples: int) -> list[str]:
         )
     if any(_is_of_policy(name) for answer in done for name in answer.scores[0].metrics):
         found.append(
-            "used_…: the share of an item's segments in which a policy uses a modality; gflops: "
-            "what an item then costs, where costs are known. FLOPs/item and ms/item are of the "
-            "fusion alone."
+            "used_…: the share of an item's segments in which a policy uses a modality. GFLOPs and "
+            "ms used: what the features of an item then cost, where that is known: a product and "
+            "its sum are two operations, with deciding; milliseconds as extraction has measured "
+            "them, with decoding. FLOPs/item and ms/item are of the fusion alone."
         )
     return found
 
 
 def _is_of_policy(name: str) -> bool:
     """Whether a number is of `fuse.policy.usage`, and not the deviation of one."""
-    return (name.startswith("used_") or name == "gflops") and not name.endswith(" sd")
+    return (name.startswith("used_") or name in _USED) and not name.endswith(" sd")
 
 
 def _mean(row: Mapping[str, Any], name: str) -> str:
     if name not in row or math.isnan(row[name]):
         return ""
     sd = row[f"{name} sd"]
-    return f"{row[name]:.3f}" + ("" if sd is None else f" ± {sd:.3f}")
+    written = (lambda x: f"{x:.3g}") if name in _USED else (lambda x: f"{x:.3f}")
+    return written(row[name]) + ("" if sd is None else f" ± {written(sd)}")
 
 
 def _difference(row: Mapping[str, Any]) -> str:

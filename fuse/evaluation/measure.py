@@ -45,7 +45,8 @@ def evaluate(
     labels, where accuracy is left out if a video has several. `items` counts what was measured.
 
     Of a policy it also says which share of an item's segments uses each modality, ``used_rgb`` and
-    so on, and what that costs, ``gflops``, where costs are known (`mmf.fuse.policy.usage`). Its
+    so on, and what that costs, ``gflops`` and measured ``milliseconds``, where they are known
+    (`mmf.fuse.policy.usage`). Its
     decisions are the likelier ones, or with `sampled` drawn, as AdaMML's authors evaluate.
 
     The rows of the features `zero` are made zeros: what is lost then is what the run owes to them;

@@ -17,7 +17,7 @@ from mmf.fuse.inference.ensemble import Ensemble
 from mmf.fuse.inference.scoring import Scored
 from mmf.fuse.losses import probabilities
 from mmf.fuse.network import Network
-from mmf.fuse.policy.usage import Usage
+from mmf.fuse.policy.usage import Usage, took
 from mmf.fuse.run import Run
 from mmf.fuse.splits import by_split, some_videos, split_name
 from mmf.fuse.training.plan import videos_digest
@@ -169,7 +169,7 @@ def collect(
         loss += float(LOSSES.load(run.loss)(logits, labels, rated)) * len(logits)
         number += len(logits)
         if policy is not None and part.decisions is not None:
-            usage = usage or Usage(policy, run.specs)
+            usage = usage or Usage(policy, run.specs, took(subject.store, run.specs))
             usage.add(part.decisions)
         without += len(part.there) - len(logits)
         scores = probabilities(logits, run.loss).float()

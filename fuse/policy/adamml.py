@@ -74,7 +74,8 @@ class PolicyOptions:
     decay: float = 0.965  # of it, after each pair of epochs
     policy_lr: float = 0.01  # of Adam, which learns the policy
     # what is told
-    gflops: Mapping[str, float] = field(default_factory=dict)  # of a segment: `fuse.policy.usage`
+    # of a segment, a product and its sum as two: `fuse.policy.usage`
+    gflops: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         lists = {name: tuple(epochs) for name, epochs in self.milestones.items()}

@@ -18,7 +18,6 @@ class Decisions:
     """
 
     modalities: tuple[str, ...]
-    clues: tuple[str, ...]
     used: Bool[np.ndarray, "B S M"]
     there: Bool[np.ndarray, "B S M"]  # the modality has a row in the segment; else it is not used
     valid: Bool[np.ndarray, "B S"]  # padded segments are not, and stand behind
@@ -32,7 +31,6 @@ class Decisions:
         valid = decided.valid.cpu().numpy()
         return cls(
             modalities=policy.modalities,
-            clues=policy.clues,
             used=decided.used.cpu().numpy() > 0.5,
             there=decided.there.cpu().numpy(),
             valid=valid,

@@ -53,7 +53,8 @@ class LiteEvalOptions:
     coarse: int = 512  # units, and of the projection before
     fine: int = 2048
     skip: float = 0.9  # γ, the share of segments that is to be skipped
-    gflops: Mapping[str, float] = field(default_factory=dict)  # of a segment: `fuse.policy.usage`
+    # of a segment, a product and its sum as two: `fuse.policy.usage`
+    gflops: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.segments < 1 or not 1 <= self.coarse <= self.fine:

@@ -39,7 +39,7 @@ def decided(segments: int, lengths: dict[str, int]) -> Decisions:
         rows[name] = np.array([[of_rows.count(s) for s in range(segments)]])
     there = np.stack([rows[name] > 0 for name in names], 2)
     valid = np.arange(segments)[None] < number
-    return Decisions(modalities=names, clues=names, used=there, there=there, valid=valid, rows=rows)
+    return Decisions(modalities=names, used=there, there=there, valid=valid, rows=rows)
 
 
 def test_an_item_without_a_row_has_no_time(store):

@@ -18,6 +18,7 @@ from mmf.fuse.policy.decisions import Decisions
 from mmf.fuse.policy.noise import noise
 from mmf.fuse.policy.usage import Costs, Usage
 from mmf.store import FeatureSpec, Item
+from mmf.store.stored_feature import Milliseconds
 
 SHAPES = {"rgb": (5,), "audio": (4,), "text": (3,)}
 CLASSES = ("a", "b", "c", "d")
@@ -370,3 +371,45 @@ def test_costs_that_are_not_known_are_no_column():
     assert Costs.of(net.policy, specs(rgb=1.0)) is None
     assert Costs.of(net.policy, specs(rgb=1.0, audio=1.0, text=1.0)) is not None
     assert set(Usage(net.policy, specs()).result()) == {"used_rgb", "used_audio", "used_text"}
+
+
+def test_milliseconds_are_those_of_the_rows_needed_and_of_the_dearest_pass():
+    net = network(clues=["audio"], modalities=["rgb", "audio"], gflops={"policy": 1.0})
+    features, masks = items(LENGTHS)
+    lengths = {n: np.array(of) for n, of in LENGTHS.items()}
+    drawn = torch.linspace(-9, 9, 48, dtype=torch.float64).view(6, 4, 2)
+    found = Decisions.of(net.policy, net.decide(features, masks, drawn.flip(0)), lengths)
+    measured = {
+        "rgb": Milliseconds(compute=30.0, decode=5.0),
+        "audio": Milliseconds(compute=2.0, decode=1.0),
+    }
+    rgb, audio = found.rows["rgb"] * found.used[..., 0], found.rows["audio"] * found.valid
+    wanted = 30.0 * rgb + 2.0 * audio + np.maximum(5.0 * rgb, 1.0 * audio)
+    costs = Costs.measured(net.policy, measured)
+    np.testing.assert_allclose(costs.of_items(found), wanted.sum(1))
+    usage = Usage(net.policy, specs(), measured)
+    usage.add(found)
+    assert usage.result()["milliseconds"] == pytest.approx(wanted.sum() / 5)
+    assert 0 < rgb.sum() < found.rows["rgb"].sum()
+    alone = {n: replace(one, decode=None) for n, one in measured.items()}
+    of_networks = Costs.measured(net.policy, alone).of_items(found)
+    np.testing.assert_allclose(of_networks, (30.0 * rgb + 2.0 * audio).sum(1))
+
+
+def test_milliseconds_that_nobody_measured_are_no_column():
+    net = network(clues=["audio"], modalities=["rgb", "audio"])
+    for lacking in ("rgb", "audio"):
+        measured = dict.fromkeys(("rgb", "audio", "text"), Milliseconds(compute=1.0))
+        measured[lacking] = Milliseconds(decode=1.0)
+        assert Costs.measured(net.policy, measured) is None
+
+
+def test_who_decides_by_chance_reads_nothing_to_decide():
+    net, (features, masks) = network(decisions="random", rate=0.5), items(LENGTHS)
+    lengths = {n: np.array(of) for n, of in LENGTHS.items()}
+    drawn = torch.linspace(-9, 9, 72, dtype=torch.float64).view(6, 4, 3)
+    found = Decisions.of(net.policy, net.decide(features, masks, drawn), lengths)
+    costs = Costs.of(net.policy, specs(rgb=1e9, audio=1e9, text=1e9))
+    rows = np.stack([found.rows[n] for n in SHAPES], axis=-1)
+    np.testing.assert_allclose(costs.of_items(found), (found.used * rows).sum((1, 2)))
+    assert 0 < (found.used * rows).sum() < rows.sum()
