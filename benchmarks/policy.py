@@ -1,24 +1,29 @@
 """Does a policy find which modality matters where, and what does it save?
 
-    python benchmarks/policy.py [--seeds 5] [--quick] [--out policy.json]
+    python benchmarks/policy.py [--first-seed 10] [--seeds 5] [--quick] [--out policy.json]
 
 The videos are made (`mmf.fuse.synthetic`, structure "segments"): of 10 segments, rgb carries the
 label in a fifth and audio in another fifth, none carries it in the others, and it is known which.
 The policy sees cheap features: 16 numbers of each row, projected from it with noise. Recognition
-heads are logistic units; the stages have half their published lengths. Costs are AdaMML's GFLOPs of
-a segment: 14.14 for rgb, 0.38 for sound, 0.76 to decide.
+heads are logistic units; stages have half their published lengths where nothing is said. Costs are
+AdaMML's of a segment: published as 14.14 G multiply-adds for rgb, 0.38 for sound and 0.76 to
+decide, and twice as many GFLOPs here, as a product and its sum are two operations (torch's counter,
+`mmf.fuse.policy`).
 
 rgb, audio      one modality alone, always on
 all             everything on: weighted late fusion with the same networks
+all_attention   everything on: attention pooling, which can find the rows that carry the label
 adamml          the policy, its likelier decisions; `drawn` by chance, as the authors evaluate
+adamml_long     … in stages of their published lengths
 random          decisions by chance at the policy's rates
 lite_eval       a coarse network that asks for a fine one, of all modalities at once
 audio_first     sound is always heard, and what it says decides about the pictures
 with_noise      the policy with a third modality of pure noise
 
-Claims: adamml loses at most 0.5 points against all and costs at least 36 % less; random is worse
-than adamml by more than the 95 % interval (Student's t) of their paired differences; noise is used
-in less than 5 % of the segments.
+Claims: adamml loses at most 0.5 points against the best row with everything on, and costs at least
+36 % less; random is worse than adamml by more than the 95 % interval (Student's t) of their paired
+differences; noise is used in less than 5 % of the segments. Settings were tried on seeds 0 to 4,
+and those of all_attention on seed 100.
 """
 
 import argparse
@@ -26,7 +31,7 @@ import json
 import logging
 import multiprocessing
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -55,51 +60,76 @@ MADE = SyntheticOptions(
     flips=0.0,
     dtype="float16",
 )
-COSTS = {"rgb": 14.14, "audio": 0.38, "policy": 0.76}
+MULTIPLY_ADDS = {"rgb": 14.14, "audio": 0.38, "policy": 0.76}  # G, as published
+COSTS = {name: 2 * number for name, number in MULTIPLY_ADDS.items()}  # GFLOPs
 CLUE = 16  # numbers of a cheap row
 AGENT: Mapping[str, Any] = {"layers": [128, 128], "hidden": 64, "gflops": COSTS}
 CHEAP = ("rgb_small", "audio_small")
 LAMBDAS = {"rgb": 1.0, "audio": 0.05}  # published for RGB and audio
-ROWS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {
-    "rgb": (("rgb",), {"decisions": "all", "gflops": COSTS | {"policy": 0.0}}),
-    "audio": (("audio",), {"decisions": "all", "gflops": COSTS | {"policy": 0.0}}),
-    "all": (MODALITIES, {"decisions": "all", "gflops": COSTS | {"policy": 0.0}}),
-    "adamml": ((*MODALITIES, *CHEAP), {**AGENT, "clues": CHEAP, "cost": LAMBDAS}),
-    "random": (MODALITIES, {"decisions": "random", "gflops": COSTS | {"policy": 0.0}}),
-    "lite_eval": ((*MODALITIES, *CHEAP), {"clues": CHEAP, "gflops": COSTS}),
-    "audio_first": (
+ALWAYS = COSTS | {"policy": 0.0}  # nothing decides
+LEARNS = {"lr": 1e-2, "optimiser": "adamw"}
+
+
+def _policy(features: Sequence[str], **options: Any) -> dict[str, Any]:
+    return {"features": features, "fusion": "policy", "fusion_options": options, **LEARNS}
+
+
+ROWS: Mapping[str, Mapping[str, Any]] = {
+    "rgb": _policy(("rgb",), decisions="all", gflops=ALWAYS),
+    "audio": _policy(("audio",), decisions="all", gflops=ALWAYS),
+    "all": _policy(MODALITIES, decisions="all", gflops=ALWAYS),
+    "all_attention": {
+        "features": MODALITIES,
+        "aggregate": "attention",
+        "aggregate_options": {"gated": True},
+        "fusion": "weighted",
+        "optimiser": "adamw",
+        "lr": 3e-3,
+    },
+    "adamml": _policy((*MODALITIES, *CHEAP), **AGENT, clues=CHEAP, cost=LAMBDAS),
+    "adamml_long": {
+        **_policy((*MODALITIES, *CHEAP), **AGENT, clues=CHEAP, cost=LAMBDAS),
+        "epochs": 115,
+    },
+    "random": _policy(MODALITIES, decisions="random", gflops=ALWAYS),
+    "lite_eval": {
+        "features": (*MODALITIES, *CHEAP),
+        "fusion": "lite_eval",
+        "fusion_options": {"clues": CHEAP, "gflops": COSTS, "coarse": 64, "fine": 128},
+        "clip_norm": 5.0,
+        "optimiser": "adam",
+        "lr": 1e-3,
+    },
+    "audio_first": _policy(
         MODALITIES,
-        {
-            **AGENT,
-            "clues": ["audio"],
-            "modalities": MODALITIES,
-            "always": ["audio"],
-            "cost": LAMBDAS,
-            "gflops": {"rgb": COSTS["rgb"], "audio": COSTS["audio"]},
-        },
+        **{**AGENT, "gflops": {name: COSTS[name] for name in MODALITIES}},
+        clues=["audio"],
+        modalities=MODALITIES,
+        always=["audio"],
+        cost=LAMBDAS,
     ),
-    "with_noise": (
+    "with_noise": _policy(
         (*MODALITIES, "noise", *CHEAP, "noise_small"),
-        {
-            **AGENT,
-            "clues": (*CHEAP, "noise_small"),
-            "cost": LAMBDAS | {"noise": 0.05},
-            "gflops": COSTS | {"noise": COSTS["audio"]},
-        },
+        **{**AGENT, "gflops": COSTS | {"noise": COSTS["audio"]}},
+        clues=(*CHEAP, "noise_small"),
+        cost=LAMBDAS | {"noise": 0.05},
     ),
 }
+EVERYTHING = ("all", "all_attention")
 
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    words.add_argument("--seeds", type=int, default=5)
+    words.add_argument("--first-seed", type=int, default=0)
+    words.add_argument("--seeds", type=int, default=5, help="how many, from the first")
     words.add_argument("--quick", action="store_true", help="small, to see that it runs")
     words.add_argument("--jobs", type=int, default=2)
     words.add_argument("--out", type=Path)
     given = words.parse_args()
     context = multiprocessing.get_context("spawn")
+    numbers = range(given.first_seed, given.first_seed + given.seeds)
     with ProcessPoolExecutor(given.jobs, context) as pool:
-        seeds = list(pool.map(partial(of_seed, quick=given.quick), range(given.seeds)))
+        seeds = list(pool.map(partial(of_seed, quick=given.quick), numbers))
     if given.out:
         given.out.write_text(json.dumps(seeds, indent=1))
     show(seeds)
@@ -116,29 +146,27 @@ def of_seed(seed: int, *, quick: bool) -> dict[str, dict[str, float]]:
         store = make(options, Path(folder) / "made.mmf")
         add_features(store, seed)
         truth = {v.video_id: v.planted.truth["carrier"] for v in Synthetic(options)}
-        for name, (features, its) in ROWS.items():
-            runs = {"runs": [f"{folder}/adamml"]} if name == "random" else {}
-            lite = name == "lite_eval"
-            config = TrainConfig(
-                store=store.path,
-                out=f"{folder}/{name}",
-                features=features,
-                fusion="lite_eval" if lite else "policy",
-                fusion_options={**its, **runs, **({"coarse": 64, "fine": 128} if lite else {})},
-                epochs=9 if quick else 57,
-                batch_size=50,
-                lr=1e-3 if lite else 1e-2,
-                optimiser="adam" if lite else "adamw",
-                clip_norm=5.0 if lite else 10.0,
-                dropout=0.0,
-                seed=seed,
-                device="cpu",
-            )
-            run = Run.open(train(config))
+        for name, its in ROWS.items():
+            run = Run.open(train(config_of(name, its, store, Path(folder), seed, quick=quick)))
             found[name] = measured(run, store, truth, sampled=None)
             if name == "adamml":
                 found["drawn"] = measured(run, store, truth, sampled=True)
+            elif name == "all_attention":  # it decides nothing, and needs what "all" needs
+                told = ("used_rgb", "used_audio", "gflops")
+                found[name] |= {what: found["all"][what] for what in told}
     return found
+
+
+def config_of(
+    name: str, its: Mapping[str, Any], store: FeatureStore, folder: Path, seed: int, *, quick: bool
+) -> TrainConfig:
+    """The training of a row."""
+    options = {**its.get("fusion_options", {})}
+    if name == "random":
+        options["runs"] = [str(folder / "adamml")]
+    common = {"epochs": 57, "batch_size": 50, "dropout": 0.0, "patience": 57}
+    given = {**common, **its, "fusion_options": options, **({"epochs": 9} if quick else {})}
+    return TrainConfig(store=store.path, out=folder / name, seed=seed, device="cpu", **given)
 
 
 def add_features(store: FeatureStore, seed: int) -> None:
@@ -179,7 +207,7 @@ def measured(
     right = {m: np.zeros(3) for m in MODALITIES}  # both, used, planted
     for part in score(network, store, items, specs, run.config, label_set=None):
         carrier = np.stack([truth[item.video_id] for item in part.items])
-        for m, name in enumerate(part.decisions.modalities):
+        for m, name in enumerate(part.decisions.modalities if part.decisions else ()):
             if name in MODALITIES:
                 planted, used = carrier == MODALITIES.index(name), part.decisions.used[:, :, m]
                 right[name] += (planted & used).sum(), used.sum(), planted.sum()
@@ -192,18 +220,20 @@ def measured(
 def show(seeds: list[dict[str, dict[str, float]]]) -> None:
     columns = ["accuracy", "used_rgb", "used_audio", "used_noise", "gflops"]
     columns += [f"{what} {m}" for m in MODALITIES for what in ("precision", "recall")]
-    print(f"{'':12}" + "".join(f"{c:>18}" for c in columns))
+    print(f"{'':14}" + "".join(f"{c:>18}" for c in columns))
     for row in seeds[0]:
         cells = [[one[row].get(c, np.nan) for one in seeds] for c in columns]
         texts = ["" if np.isnan(x).any() else f"{np.mean(x):.3f} ± {_sd(x):.3f}" for x in cells]
-        print(f"{row:12}" + "".join(f"{t:>18}" for t in texts))
+        print(f"{row:14}" + "".join(f"{t:>18}" for t in texts))
     every = {row: np.array([one[row]["accuracy"] for one in seeds]) for row in seeds[0]}
     costs = {row: np.mean([one[row]["gflops"] for one in seeds]) for row in seeds[0]}
-    for row in ("adamml", "drawn", "audio_first", "lite_eval"):
-        lost = 100 * (every["all"] - every[row]).mean()
-        print(
-            f"{row}: {-lost:+.1f} points, {1 - costs[row] / costs['all']:.0%} fewer GFLOPs than all"
-        )
+    best = max(EVERYTHING, key=lambda row: every[row].mean())
+    for rival in EVERYTHING:
+        said = f"{rival}, the best with everything on" if rival == best else rival
+        for row in ("adamml", "drawn", "adamml_long", "audio_first", "lite_eval"):
+            points = 100 * (every[row] - every[rival])
+            less = 1 - costs[row] / costs[rival]
+            print(f"{row}: {_points(points)}, {less:.0%} fewer GFLOPs than {said}")
     low, high = _interval(every["adamml"] - every["random"])
     print(f"adamml - random: {low:+.3f} to {high:+.3f} (95 %)")
     noise = max(one["with_noise"]["used_noise"] for one in seeds)
@@ -212,6 +242,13 @@ def show(seeds: list[dict[str, dict[str, float]]]) -> None:
 
 def _sd(values: list[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def _points(differences: np.ndarray) -> str:
+    if len(differences) == 1:
+        return f"{differences[0]:+.1f} points"
+    low, high = _interval(differences)
+    return f"{differences.mean():+.1f} points ({low:+.1f} to {high:+.1f})"
 
 
 def _interval(differences: np.ndarray) -> tuple[float, float]:

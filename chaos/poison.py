@@ -64,7 +64,7 @@ def poison(folder: Path, setting: Setting) -> Found:
     backbone = build(request, device="cpu")
     store = FeatureStore.create(folder / "poison.mmf")
     features = [Feature(spec=store.create_feature(spec(request, backbone)), backbone=backbone)]
-    work = _Impatient(store=store.path, requests=(request,))
+    work = _Impatient(store=str(store.path), requests=(request,))
     tasks = [Task(source=Input(video_id=path.name, path=str(path))) for path in paths]
     with poisoned_children(), Stop() as stop:
         run_here(work, features, tasks, lambda _: None, stop)

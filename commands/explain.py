@@ -98,6 +98,8 @@ def _show(summary: "Summary", tables: Mapping[str, "pa.Table"], asked: int) -> N
     said = [f"{summary.items} items"]
     if summary.items < asked:
         said.append(f"{asked - summary.items} more have no rows")
+    if summary.nothing:
+        said.append(f"{summary.nothing} of them use nothing")
     if summary.accuracy is not None:
         said.append(f"accuracy {summary.accuracy:.4f}")
     if summary.gflops is not None:

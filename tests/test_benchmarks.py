@@ -117,15 +117,31 @@ def test_a_difference_shows_where_its_interval_leaves_out_zero():
 
 def test_a_policy_is_asked_what_it_finds_and_saves(capsys, tmp_path, monkeypatch):
     policy = load("policy")
-    monkeypatch.setattr(
-        policy, "ROWS", {n: policy.ROWS[n] for n in ("all", "adamml", "with_noise")}
-    )
+    kept = ("all", "all_attention", "adamml", "with_noise")
+    monkeypatch.setattr(policy, "ROWS", {name: policy.ROWS[name] for name in kept})
     found = policy.of_seed(0, quick=True)
-    assert list(found) == ["all", "adamml", "drawn", "with_noise"]
-    assert found["all"]["gflops"] == pytest.approx(145.2)
+    assert list(found) == ["all", "all_attention", "adamml", "drawn", "with_noise"]
+    for name in policy.EVERYTHING:
+        assert found[name]["gflops"] == pytest.approx(2 * 145.2)  # of multiply-adds, as published
+        assert found[name]["used_rgb"] == found[name]["used_audio"] == 1
     assert set(found["with_noise"]) >= {"used_noise", "precision rgb", "recall audio"}
     low, high = policy._interval(np.array([1.0, 2.0, 3.0]))
     assert (low, high) == pytest.approx((2 - 2.484, 2 + 2.484), abs=1e-3)
+
+
+def test_a_policy_is_held_against_the_best_with_everything_on(capsys):
+    policy = load("policy")
+    names = [*policy.ROWS, "drawn"]
+    gflops = {name: 100.0 if name in policy.EVERYTHING else 40.0 for name in names}
+    right = dict.fromkeys(names, 0.5) | {"all_attention": 0.9, "adamml": 0.88}
+    rows = {n: {"accuracy": right[n], "gflops": gflops[n]} for n in names}
+    rows["with_noise"]["used_noise"] = 0.01
+    policy.show([rows])
+    said = capsys.readouterr().out
+    assert "adamml: -2.0 points, 60% fewer GFLOPs than all_attention, the best with" in said
+    assert "adamml: +38.0 points, 60% fewer GFLOPs than all\n" in said
+    policy.show([rows, {n: row | {"accuracy": row["accuracy"] - 0.1} for n, row in rows.items()}])
+    assert "adamml: -2.0 points (-2.0 to -2.0), 60% fewer" in capsys.readouterr().out
 
 
 def test_asking_a_policy_gives_the_scores_of_everything(tmp_path, capsys, monkeypatch):

@@ -7,12 +7,15 @@ import shutil
 import wave
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from mmf import MmfError, cli
+from mmf.commands.adaptive import Adaptive
 from mmf.extract.lanes import LaneProcess
 from mmf.extract.sample_set import make_sample_set
+from mmf.fuse import Ensemble
 
 CLUES = {"clues": ["audio"], "modalities": ["rgb", "audio"], "layers": [8], "hidden": 8}
 STAGES = {"segments": 3, "epochs": {"single": 1, "alternate": 1, "tune": 1}}
@@ -38,7 +41,27 @@ def home(tmp_path_factory):
     with wave.open(str(odd / "unseen.wav"), "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", ""))
         file.writeframes(np.zeros(24000, np.int16).tobytes())
+    write_clip(odd / "silent.mp4", seconds=2, sound=False)
+    write_clip(odd / "short.mp4", seconds=0.25, sound=True)
     return folder
+
+
+def write_clip(path: Path, *, seconds: float, sound: bool) -> None:
+    """Noise to see, and silence to hear where there is sound."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as file:
+        seen = file.add_stream("mpeg4", rate=12, width=64, height=48, pix_fmt="yuv420p")
+        heard = file.add_stream("aac", rate=16000, layout="mono") if sound else None
+        for _ in range(int(12 * seconds)):
+            picture = rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+            file.mux(seen.encode(av.VideoFrame.from_ndarray(picture)))
+        file.mux(seen.encode())
+        if heard is not None:
+            samples = np.zeros((1, int(16000 * seconds)), np.int16)
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            frame.sample_rate = 16000
+            file.mux(heard.encode(frame))
+            file.mux(heard.encode())
 
 
 @pytest.fixture
@@ -136,3 +159,55 @@ def test_nothing_but_broken_videos_is_an_error(there):
     run = train("learned")
     with pytest.raises(MmfError, match="none of the videos could be used"):
         mmf("predict", run, "odd/broken.mp4")
+
+
+ODD = ("odd/silent.mp4", "odd/short.mp4", "odd/unseen.wav", "odd/whole.mp4")
+
+
+def test_a_policy_that_wants_nothing_decodes_no_picture_and_predicts(there, tmp_path, capsys):
+    ensemble = Ensemble([train("none", decisions="random", rate=0.0)], device="cpu")
+    adaptive = Adaptive(ensemble, ODD, tmp_path)
+    parts = list(adaptive.scored())
+    assert adaptive.first == ("audio",)
+    assert (adaptive.before.frames, adaptive.asked) == (0, [])
+    assert sum(one.frames for one in adaptive.counted.values()) > 0  # which were not decoded
+    assert sum(len(part.items) for part in parts) == 4
+    for part in parts:
+        assert not part.decisions.used.any()
+        np.testing.assert_array_equal(part.logits, 0)  # nobody has said a thing
+    found = predicted("runs/none", *ODD)
+    said = capsys.readouterr().err
+    assert re.search(r"used: rgb in 0%, audio in 0% .*\n.*computed 0 of \d+ rows of rgb", said)
+    assert {reason for reason, _ in found.values()} == {""}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("everything", {"decisions": "all"}),
+        ("none", {"decisions": "random", "rate": 0.0}),
+        ("learned", {}),
+    ],
+)
+@pytest.mark.parametrize("video", ODD)
+def test_a_video_alone_that_is_silent_unseen_or_of_one_segment_is_predicted(
+    there, capsys, video, name, options
+):
+    run = train(name, **options)
+    capsys.readouterr()
+    asked = predicted(run, video)
+    assert "used: " in capsys.readouterr().err
+    assert {reason for reason, _ in asked.values()} == {""}
+    assert same(asked, predicted(run, video, "--no-policy"))
+
+
+def test_a_silent_video_uses_pictures_and_an_unseen_one_sound(there, capsys):
+    run = train("everything", decisions="all")
+    for video, shares in (("silent.mp4", ("100", "0")), ("unseen.wav", ("0", "100"))):
+        capsys.readouterr()
+        predicted(run, f"odd/{video}")
+        said = capsys.readouterr().err
+        assert f"used: rgb in {shares[0]}%, audio in {shares[1]}% of the segments" in said
+    capsys.readouterr()
+    predicted(run, "odd/short.mp4")
+    assert "rgb in 100%, audio in 100%" in capsys.readouterr().err

@@ -80,3 +80,18 @@ def test_none_is_drawn_where_none_is_wanted_or_nothing_draws(explain, monkeypatc
     monkeypatch.setattr("mmf.commands.explain.find_spec", lambda name: None)
     assert "For pictures: pip install 'mmf-video[plots]'" in explain("--split", "train")
     assert not list((tmp_path / "out").glob("*.png"))
+
+
+def test_items_of_which_nothing_is_used_are_counted(demo, tmp_path, capsys):
+    options = ('epochs={"single":1}', "milestones={}", "decisions=random", "rate=0.0")
+    given = [word for option in options for word in ("--fusion-option", option)]
+    words = ["--store", str(demo / "feats"), "--out", str(tmp_path / "off"), "--steps", "1"]
+    run("train", *words, "--fusion", "policy", *given)
+    capsys.readouterr()
+    words = ["--split", "train", "--most", "0", "--out", str(tmp_path / "out")]
+    run("explain", str(tmp_path / "off"), "selection", *words)
+    said = capsys.readouterr().out
+    table = pq.read_table(tmp_path / "out" / "selection.parquet")
+    videos = len(set(table["video_id"].to_pylist()))
+    assert f"{videos} items; {videos} of them use nothing; accuracy" in said
+    assert set(table["used"].to_pylist()) == {False}

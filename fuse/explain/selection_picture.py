@@ -19,6 +19,7 @@ WIDTH, BAND, BESIDE = 10.0, 0.34, (1.3, 1.05)  # inches: of the time, of a band,
 TALLEST = 1.1  # inches of a frame
 OVER, UNDER = 0.62, 0.78
 _LABELS, _SIGNS = 4, 140  # shown at most, of an item and of a line
+_SHORTEST = 1e-3  # seconds of a segment that is drawn, e.g. of a cue alone, which has no length
 _USED: Mapping[str, Any] = {"facecolor": "#1f5a94", "edgecolor": "white"}
 _SKIPPED: Mapping[str, Any] = {"facecolor": "#f3e3c3", "edgecolor": "#8a6d3b", "hatch": "////"}
 _MISSING: Mapping[str, Any] = {"facecolor": "none", "edgecolor": "0.45", "linestyle": (0, (2, 3))}
@@ -54,7 +55,7 @@ def draw(
 def _span(selected: Selected) -> tuple[float, float]:
     times = selected.times
     start = min(times.starts.min(), times.start[0])
-    return float(start), float(max(times.ends.max(), times.end[-1], start + 1e-3))
+    return float(start), float(max(times.ends.max(), times.end[-1], start + _SHORTEST))
 
 
 def _draw_bands(axes: Any, selected: Selected) -> None:
@@ -64,11 +65,13 @@ def _draw_bands(axes: Any, selected: Selected) -> None:
         empty = patches.Rectangle((low, m + 0.12), high - low, 0.76, linewidth=0.8, **_MISSING)
         axes.add_patch(empty)
         for s in np.flatnonzero(selected.there[:, m]).tolist():
-            at, until = times.starts[s, m], times.ends[s, m]
+            at = times.starts[s, m]
+            until = max(times.ends[s, m], at + _SHORTEST)
             kind = _USED if selected.used[s, m] else _SKIPPED
             corner = (at, m + 0.12)
             axes.add_patch(patches.Rectangle(corner, until - at, 0.76, linewidth=0.8, **kind))
         share = f"used {selected.used[:, m].sum()} of {len(selected.used)}"
+        share = share if selected.there[:, m].any() else "no row"
         beside = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 9}
         axes.text(1.01, m + 0.5, share, color="0.25", **beside)
         axes.text(-0.01, m + 0.5, _plain(name), ha="right", parse_math=False, **beside)
@@ -98,6 +101,8 @@ def _draw_frames(
 def _outcome(selected: Selected) -> str:
     """What the run says of the item, and what is true."""
     parts = [f"predicted {selected.predicted} ({selected.score:.2f})"]
+    if not selected.used.any():
+        parts.append("nothing is used")
     if selected.labels:
         more = ", …" if len(selected.labels) > _LABELS else ""
         parts.append(f"label {', '.join(selected.labels[:_LABELS])}{more}")

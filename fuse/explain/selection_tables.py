@@ -95,6 +95,7 @@ class _Sum:
     used: np.ndarray = field(default_factory=lambda: np.zeros(1))  # (M,) shares of segments
     there: np.ndarray = field(default_factory=lambda: np.zeros(1))
     any: np.ndarray = field(default_factory=lambda: np.zeros(1))  # (M,) items that use it at all
+    nothing: int = 0  # items of which nothing is used
     known: int = 0  # items of which it is known whether they are right
     right: int = 0
     gflops: float = 0.0
@@ -105,6 +106,7 @@ class _Sum:
         self.used = self.used + selected.used.mean(0)
         self.there = self.there + selected.there.mean(0)
         self.any = self.any + selected.used.any(0)
+        self.nothing += not selected.used.any()
         self.known += selected.right is not None
         self.right += selected.right is True
         self.gflops += np.nan if selected.gflops is None else selected.gflops
@@ -137,6 +139,11 @@ class Summary:
     def items(self) -> int:
         """How many."""
         return self._all.items
+
+    @property
+    def nothing(self) -> int:
+        """How many of them use no modality in any segment."""
+        return self._all.nothing
 
     @property
     def accuracy(self) -> float | None:

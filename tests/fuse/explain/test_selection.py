@@ -129,3 +129,59 @@ def test_the_file_has_a_row_for_each_segment_and_modality(runs, tmp_path):
     ]
     assert [r["segment"] for r in of_rgb] == [0, 1, 2, 3, 4]
     assert [r["end_s"] for r in of_rgb[:-1]] == [r["start_s"] for r in of_rgb[1:]]
+
+
+def test_an_item_of_which_nothing_is_used_is_told_with_what_is_said_without_it(runs, odd):
+    summary = Summary()
+    for one in found(runs / "off", odd.path):
+        assert not one.used.any()
+        assert (one.predicted, one.score) == ("class0000", pytest.approx(1 / 3))  # of zeros
+        assert one.gflops == pytest.approx(0.25 * len(one.used))  # to decide
+        assert one.gflops_all > one.gflops
+        assert {row["used"] for row in rows(one)} == {False}
+        summary.add(one)
+    assert (summary.items, summary.nothing) == (4, 4)
+    assert summary.by_class()["used_rgb"].to_pylist() == [0.0]
+    assert summary.by_modality()["items_using"].to_pylist() == [0.0, 0.0]
+
+
+def test_where_everything_is_on_or_one_segment_is_off_the_item_uses_something(runs, store):
+    summary, items = Summary(), found(runs / "policy")
+    for one in items:
+        summary.add(one)
+    off = [one for one in items if not one.used.any(1).all()]
+    assert len(off) > summary.nothing == sum(not one.used.any() for one in items)
+    of_one = rows(off[0])
+    empty = int(np.flatnonzero(~off[0].used.any(1))[0])
+    assert [row["used"] for row in of_one if row["segment"] == empty] == [False, False]
+
+
+def test_a_video_that_lacks_a_modality_has_its_segments_by_the_other(runs, odd):
+    by_name = {one.item.id: one for one in found(runs / "policy", odd.path)}
+    whole = by_name["whole"]
+    for video, lacks in (("silent", "audio"), ("unseen", "rgb")):
+        one = by_name[video]
+        m = one.modalities.index(lacks)
+        assert not one.there[:, m].any()
+        assert not one.used[:, m].any()
+        assert one.there[:, 1 - m].all()
+        np.testing.assert_array_equal(one.times.start, whole.times.starts[:, 1 - m])
+        np.testing.assert_array_equal(one.times.starts[:, m], one.times.start)
+        assert {row["there"] for row in rows(one) if row["modality"] == lacks} == {False}
+        assert one.gflops_all == pytest.approx(5 * (0.25 + {"audio": 14.0, "rgb": 0.5}[lacks]))
+
+
+def test_a_video_of_one_row_is_one_segment(runs, odd):
+    (one,) = found(runs / "policy", odd.path, items=["short"])
+    assert one.used.shape == one.there.shape == (1, 2)
+    assert one.there.all()
+    assert len(rows(one)) == 2
+    assert one.times.end[0] > one.times.start[0]
+
+
+def test_a_store_without_one_of_the_features_is_told_as_items_that_lack_it(runs, odd, tmp_path):
+    silent = FeatureStore.create(tmp_path / "silent")
+    silent.add(odd.features["rgb"], [odd.read("rgb", "whole")])
+    (one,) = found(runs / "policy", silent.path, items=["whole"])
+    assert one.there[:, one.modalities.index("rgb")].all()
+    assert not one.there[:, one.modalities.index("audio")].any()

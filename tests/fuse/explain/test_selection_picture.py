@@ -81,3 +81,45 @@ def test_items_of_one_segment_and_of_many_are_drawn(tmp_path, segments):
     one = replace(SELECTED, times=times, there=there, used=there, gflops=None, right=None)
     frames = {s: np.zeros((16, 16, 3), dtype=np.uint8) for s in range(segments)}
     assert drawn(tmp_path / "a.png", one, frames).size
+
+
+def words(monkeypatch, path, selected) -> list[str]:
+    """What is written into the picture."""
+    from matplotlib.text import Text
+
+    said, drawn_as = [], Text.draw
+
+    def watching(self, *arguments, **more):
+        said.append(self.get_text())
+        return drawn_as(self, *arguments, **more)
+
+    monkeypatch.setattr(Text, "draw", watching)
+    draw(selected, path)
+    return said
+
+
+def test_an_item_of_which_nothing_is_used_says_so(tmp_path, monkeypatch):
+    said = words(monkeypatch, tmp_path / "a.png", SELECTED)
+    assert not any("nothing is used" in text for text in said)
+    off = replace(SELECTED, used=np.zeros((4, 2), dtype=bool))
+    said = words(monkeypatch, tmp_path / "b.png", off)
+    assert any("nothing is used" in text for text in said)
+    assert said.count("used 0 of 4") == 2
+
+
+def test_a_modality_that_an_item_lacks_says_so(tmp_path, monkeypatch):
+    there = SELECTED.there & [True, False]
+    silent = replace(SELECTED, there=there, used=SELECTED.used & there)
+    said = words(monkeypatch, tmp_path / "a.png", silent)
+    assert {"used 2 of 4", "no row"} <= set(said)
+
+
+def test_a_segment_without_length_is_seen(tmp_path):
+    """A single cue, say, whose feature has no rate."""
+    at = np.array([2.0])
+    times = SegmentTimes(start=at, end=at, starts=at[:, None], ends=at[:, None], begins=2.0)
+    yes = np.ones((1, 1), dtype=bool)
+    cue = replace(SELECTED, modalities=("text",), times=times, there=yes, used=yes)
+    grey = drawn(tmp_path / "a.png", cue)
+    row = grey[grey.shape[0] - int(120 * (0.78 + 0.5 * 0.34))]
+    assert (row[156 : 156 + 1200] < 110).mean() > 0.9

@@ -14,7 +14,8 @@ import torch
 from mmf import MmfError
 from mmf.fuse import TrainConfig, train
 from mmf.fuse.data import inputs
-from mmf.fuse.training import checkpoint
+from mmf.fuse.synthetic import make
+from mmf.fuse.training import checkpoint, loop
 from mmf.fuse.training.distributed import World, joined
 from mmf.fuse.training.start import begun, prepared, training_loader
 from mmf.store import FeatureSpec, Track
@@ -62,6 +63,25 @@ for path in sys.argv[1:]:
             learn(what, next(batches), state, threading.Event())
             torch.save(what.network.state_dict(), f"{path}.{world.rank}.{state.step}")
         batches.close()
+"""
+
+WATCHED = """
+import sys
+import torch
+from mmf.fuse import TrainConfig, train
+from mmf.fuse.training import loop
+
+learn = loop.learn
+
+def watching(what, batches, state, stop):
+    learned = learn(what, batches, state, stop)
+    kept = f"{what.run.path}.{what.world.rank}.{state.step}"
+    torch.save((what.stage(state.step).name, what.network.state_dict()), kept)
+    return learned
+
+loop.learn = watching
+for path in sys.argv[1:]:
+    train(TrainConfig.read(path))
 """
 
 
@@ -168,3 +188,62 @@ def test_batch_statistics_are_the_mean_of_the_processes_and_frozen_weights_of_a_
     assert not all(torch.allclose(parts[0][n], parts[1][n], atol=1e-3) for n in names)
     for name in names:
         assert torch.allclose(found[name], (parts[0][name] + parts[1][name]) / 2, atol=1e-6)
+
+
+@pytest.fixture
+def staged(small_segments, tmp_path) -> dict[str, TrainConfig]:
+    """Fusions that decide, on 20 items in batches of 8: the last one has 4."""
+    store = make(replace(small_segments, train=20), tmp_path / "made")
+    epochs = {"single": 1, "warm_up": 1, "alternate": 2, "tune": 1}
+    options = {
+        "policy": {"layers": [16], "hidden": 8, "cost": 0.3, "epochs": epochs},
+        "lite_eval": {"clues": ["audio"], "coarse": 8, "fine": 16},
+    }
+    return {
+        name: TrainConfig(
+            store=store.path,
+            out=tmp_path / name,
+            fusion=name,
+            fusion_options={"segments": 5, **its},
+            epochs=None if name == "policy" else 2,
+            batch_size=8,
+            lr=1e-2,
+            dropout=0.0,
+            modality_dropout=0.3,
+            ema=0.9,
+            device="cpu",
+        )
+        for name, its in options.items()
+    }
+
+
+def test_a_policy_learns_in_two_processes_what_it_does_in_one_in_every_stage(
+    staged, tmp_path, monkeypatch
+):
+    """Decisions are drawn for an item, wherever it is; LiteEval's share is that of a process."""
+    told = [f"{one.out}.json" for one in staged.values()]
+    for path, one in zip(told, staged.values(), strict=True):
+        Path(path).write_text(json.dumps(one.to_json()))
+    under_torchrun(tmp_path, WATCHED, *told)
+    wanted, learn = [], loop.learn
+
+    def watching(what, batches, state, stop):
+        learned = learn(what, batches, state, stop)
+        tensors = {n: x.clone() for n, x in what.network.state_dict().items()}
+        wanted.append((what.stage(state.step).name, tensors))
+        return learned
+
+    monkeypatch.setattr(loop, "learn", watching)
+    train(replace(staged["policy"], out=tmp_path / "alone"))
+    assert [name for name, _ in wanted[::3]] == ["single", "warm_up", *["alternate"] * 4, "tune"]
+    for name, steps in (("policy", 21), ("lite_eval", 6)):
+        for step in range(steps):
+            (stage, first), (_, second) = (
+                torch.load(f"{tmp_path / name}.{rank}.{step}") for rank in range(2)
+            )
+            assert all(torch.equal(first[n], x) for n, x in second.items()), f"{name} {step}"
+            if name == "policy":
+                assert stage == wanted[step][0]
+                assert near(first, wanted[step][1]), f"{stage}, step {step}"
+    averages = [best(tmp_path / name) for name in ("policy", "alone")]
+    assert near(*averages)
