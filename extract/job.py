@@ -95,7 +95,9 @@ class _Job:
         if self.options.cluster is None or not todo:
             return nullcontext()
         from mmf.extract.cluster.connect import connected
+        from mmf.store.probe import probe
 
+        probe(self.store.files)
         return connected(self.options.cluster, gpu=self.device == "cuda")
 
     def _create(self, made: FeatureSpec) -> FeatureSpec:

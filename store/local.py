@@ -1,10 +1,16 @@
-"""A store in a folder: files get their name by `link`, which is exclusive."""
+"""A store in a folder: files get their name by `link`, which is exclusive.
+
+Some shared file systems have no links. There writers take turns, by a folder that only one of them
+can make, and the name is given by `rename`, which every system has.
+"""
 
 # ruff: noqa: D102  `Files` says what they do
 
+import errno
 import os
 import resource
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +21,8 @@ from mmf import MmfError
 from mmf.store.files import LOST, Entry, Files, OpenShard, sync_folder
 
 _PIECE_BYTES = 1 << 20
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_TURN_SECONDS = 60.0  # that nobody takes to rename a file
 
 
 class LocalFiles(Files):
@@ -35,9 +43,14 @@ class LocalFiles(Files):
     def place(self, part: Path, target: Path) -> bool:
         try:
             os.link(part, target)
+            part.unlink()
         except FileExistsError:
             return False
-        part.unlink()
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if not _renamed_alone(part, target):
+                return False
         sync_folder(target.parent)
         return True
 
@@ -64,7 +77,7 @@ class LocalFiles(Files):
         target = self.root / LOST / ".".join(path.relative_to(self.root).parts)
         target.unlink(missing_ok=True)
         if keep:
-            os.link(path, target)
+            shutil.copyfile(path, target)
         else:
             os.replace(path, target)
 
@@ -101,6 +114,28 @@ class LocalFiles(Files):
             while piece := file.read(_PIECE_BYTES):
                 total = google_crc32c.extend(total, piece)
         return int(total)
+
+
+def _renamed_alone(part: Path, target: Path) -> bool:
+    """Give a file its name without links; False where the name is taken."""
+    turn = target.with_name(f"{target.name}.turn")
+    while True:
+        try:
+            turn.mkdir()
+            break
+        except FileExistsError:
+            with suppress(FileNotFoundError):
+                if time.time() - turn.stat().st_mtime > _TURN_SECONDS:  # its writer was killed
+                    turn.rmdir()
+            time.sleep(0.01)
+    try:
+        if target.exists():
+            return False
+        os.rename(part, target)
+        return True
+    finally:
+        with suppress(FileNotFoundError):
+            turn.rmdir()
 
 
 class _LocalShard:
