@@ -358,4 +358,4 @@ def test_hostile_captions_are_text_that_every_table_takes(tmp_path, raw):
     cues, _ = read_captions(str(path))
     for cue in cues:
         cue.text.encode()  # no lone surrogate
-        assert not any(ord(c) < 32 and c != "\n" or 127 <= ord(c) < 160 for c in cue.text)
+        assert not any((ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 for c in cue.text)
