@@ -151,7 +151,7 @@ class TrainConfig:
         """The config in a JSON file: a config alone, or the config.json of a run."""
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise MmfError(f"cannot read a config from {str(path)!r}: {error}.") from error
         if not isinstance(values, dict):
             raise MmfError(f"{str(path)!r} holds no JSON object; expected a training config.")

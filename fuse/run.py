@@ -82,7 +82,7 @@ class Run:
         try:
             values = json.loads((path / "config.json").read_text(encoding="utf-8"))
             data = values["data"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise MmfError(
                 f"{str(path)!r} is not a run: expected the folder of a `mmf train`, "
                 "with its config.json."
@@ -92,9 +92,20 @@ class Run:
                 f"run {str(path)!r} has format {values.get('format')!r}; mmf {__version__} reads "
                 f"{_FORMAT}. Train it again, or use the mmf {values.get('mmf')} that wrote it."
             )
+        try:
+            return cls._of_json(path, values["config"], data)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, MmfError):
+                raise
+            raise MmfError(
+                f"{str(path / 'config.json')!r} is not as mmf writes it: {error!r}. Train it again."
+            ) from error
+
+    @classmethod
+    def _of_json(cls, path: Path, config: Mapping[str, Any], data: Mapping[str, Any]) -> "Run":
         return cls(
             path=path,
-            config=TrainConfig.from_json(values["config"]),
+            config=TrainConfig.from_json(config),
             specs={n: FeatureSpec.from_json(s["spec"]) for n, s in data["features"].items()},
             classes=tuple(data["classes"]),
             task=data["task"],

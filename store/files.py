@@ -55,7 +55,7 @@ def unsealed(data: bytes, path: Path) -> Any:
     try:
         found = json.loads(data)
         whole = json_bytes(found) == data and digest(json_bytes(found["value"])) == found["digest"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
         raise MmfError(

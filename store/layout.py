@@ -25,6 +25,7 @@ itself (JSON) or in the record that names it (shards): `verify` checks every byt
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,10 @@ FORMAT = {"format": "mmf-feature-store", "version": 1}
 CHUNK_BYTES = 1 << 20
 CHUNKS_PER_SLOT = 256
 GROUP = "features.zarr"
+_MOST_CHUNK_BYTES = 64 << 20
+_MOST_CHUNKS_PER_SLOT = 1 << 16
+_ARRAY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.[0-9]{1,9})?")  # the feature's, or one more
+_SHARD = re.compile(_ARRAY.pattern + r"/c(\.[0-9]{1,10}){1,9}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +56,36 @@ class Geometry:
         """Chunks of about 1 MiB, 256 of them in a slot."""
         return cls(rows_per_chunk=max(1, CHUNK_BYTES // spec.row_bytes))
 
+    def check(self, spec: FeatureSpec) -> None:
+        """Raise MmfError where mmf does not make such arrays; one may come from a stranger."""
+        largest = max(spec.row_bytes, _MOST_CHUNK_BYTES)
+        if not (
+            0 < self.rows_per_chunk * spec.row_bytes <= largest
+            and 0 < self.chunks_per_slot <= _MOST_CHUNKS_PER_SLOT
+        ):
+            raise MmfError(
+                f"feature {spec.name!r}: {self.chunks_per_slot} chunks of {self.rows_per_chunk} "
+                "rows are no slot that mmf writes. Do not use this store."
+            )
+
     @property
     def slot_rows(self) -> int:
         """The most rows that one slot holds."""
         return self.rows_per_chunk * self.chunks_per_slot
+
+
+def checked_array(name: str) -> str:
+    """The name of an array, which is a folder's; MmfError where it is another path."""
+    if not _ARRAY.fullmatch(name):
+        raise MmfError(f"{name!r} is no name of an array of a store. Do not use this store.")
+    return name
+
+
+def checked_shard(name: str) -> str:
+    """The name of a shard below the group; MmfError where it is another path."""
+    if not _SHARD.fullmatch(name):
+        raise MmfError(f"{name!r} is no name of a shard of a store. Do not use this store.")
+    return name
 
 
 def shuffled(seed: int, video_id: str) -> int:

@@ -144,9 +144,16 @@ class _LocalShard:
     def __init__(self, path: Path):
         self.fd = -1
         try:
-            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             raise MmfError(f"the store has lost {str(path)!r}. Restore it from a copy.") from None
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise MmfError(
+                f"{str(path)!r} is a link to another file; the rows of a store lie in it. Put the "
+                "file in the link's place if you know whose it is."
+            ) from None
 
     def __del__(self) -> None:
         if self.fd >= 0:

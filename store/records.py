@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from mmf import MmfError
 from mmf.store.files import Files, digest
+from mmf.store.layout import checked_shard
 
 SCHEMA = pa.schema(
     [
@@ -115,7 +116,10 @@ def completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
 def shards_of(record: pa.Table) -> list[Shard]:
     """The shards that a record names."""
     named = json.loads(record.schema.metadata[b"mmf.shards"])
-    return [Shard(name=n, size_bytes=size, crc32c=crc) for n, (size, crc) in named.items()]
+    return [
+        Shard(name=checked_shard(name), size_bytes=size, crc32c=crc)
+        for name, (size, crc) in named.items()
+    ]
 
 
 def seen_by(record: pa.Table) -> list[str]:

@@ -5,6 +5,7 @@ A feature describes itself: nothing beside its spec is needed to read it.
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ import numpy as np
 from mmf import MmfError
 
 DTYPES = ("float16", "float32", "uint8", "int32")
+MOST_VALUES = 1 << 28  # of a row: 1 GiB of float32
 YOUTUBE8M_RANGE = (-2.0, 2.0)
 
 
@@ -47,6 +49,10 @@ class FeatureSpec:
         shape = tuple(int(n) for n in self.shape)
         if any(n < 1 for n in shape):
             raise MmfError(f"feature {self.name!r}: row shape {shape} has an empty dimension.")
+        if math.prod(shape) > MOST_VALUES:
+            raise MmfError(
+                f"feature {self.name!r}: a row of shape {shape} has more than {MOST_VALUES} values."
+            )
         object.__setattr__(self, "shape", shape)
         if self.dtype == "uint8" and self.quantisation is None:
             object.__setattr__(self, "quantisation", YOUTUBE8M_RANGE)

@@ -37,8 +37,9 @@ class StoredFeature:
     def __init__(self, files: Files, log: Log, value: Mapping[str, Any]):
         self._files = files
         self.spec = FeatureSpec.from_json(value["spec"])
-        self.array: str = value["array"]
+        self.array: str = layout.checked_array(value["array"])
         self.geometry = layout.Geometry(**value["geometry"])
+        self.geometry.check(self.spec)
         self.folder = files.root / layout.GROUP / self.array
         self.dtype = np.dtype(self.spec.dtype).newbyteorder("<")
         self._log = log
@@ -203,6 +204,18 @@ class StoredFeature:
         more = table["more_slots"]
         split = np.flatnonzero(more.is_valid().to_numpy(zero_copy_only=False))
         self._more_slots = {int(i): more[int(i)].as_py() for i in split}
+        self._check_rows_fit()
+
+    def _check_rows_fit(self) -> None:
+        """Rows that no slot holds are refused before memory is taken for them."""
+        room, ends = self.geometry.slot_rows, self._starts.astype(np.int64) + self._rows
+        for i in np.flatnonzero(ends > room):
+            if ends[i] > room * (1 + len(self._more_slots.get(int(i), ()))):
+                raise MmfError(
+                    f"feature {self.spec.name!r} is damaged: its log gives video "
+                    f"{self.outcomes['video_id'][int(i)].as_py()!r} {self._rows[i]} rows, which do "
+                    "not fit into its slots. Restore the store from a copy."
+                )
 
 
 def _mean(seconds: np.ndarray, rows: np.ndarray) -> float | None:

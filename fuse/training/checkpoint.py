@@ -21,6 +21,7 @@ from mmf import MmfError
 logger = logging.getLogger(__name__)
 
 _KEPT = 2
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 Tensors = Mapping[str, Tensor]
 
 
@@ -58,7 +59,7 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     for path in reversed(found):
         try:
             return path, _verified(path)
-        except (OSError, ValueError, KeyError) as error:
+        except _BROKEN as error:
             logger.warning("checkpoint %s is broken (%s); taking the one before", path, error)
     if found:
         raise MmfError(f"every checkpoint in {str(folder)!r} is broken; train again.")
@@ -67,7 +68,11 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 def load_tensors(path: Path, name: str) -> dict[str, Tensor]:
     """One group of a checkpoint's tensors, on the CPU."""
-    return safetensors.torch.load_file(path / f"{name}.safetensors")
+    file = path / f"{name}.safetensors"
+    try:
+        return safetensors.torch.load_file(file)
+    except safetensors.SafetensorError as error:
+        raise MmfError(f"{str(file)!r} cannot be read as tensors ({error}).") from error
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -93,6 +98,8 @@ def _verified(path: Path) -> dict[str, Any]:
     if state.pop("sha256") != _digest(state):
         raise ValueError("state.json does not match its sha256")
     for name, digest in state["files"].items():
+        if Path(name).name != name or not (path / name).is_file():  # no device, and no other's file
+            raise ValueError(f"{name!r} is no file of a checkpoint")
         if hashlib.sha256((path / name).read_bytes()).hexdigest() != digest:
             raise ValueError(f"{name} does not match its sha256")
     return state

@@ -1,5 +1,6 @@
 """Every backbone of the registries keeps the contract; each family does what its file says."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -234,6 +235,16 @@ def test_a_broken_file_of_weights_is_one_sentence(tmp_path, name):
     (tmp_path / name).write_bytes(b"PK\x03\x04 not really")
     with pytest.raises(MmfError, match=r"cannot be read as weights"):
         backbone("resnet18", weights=str(tmp_path / name))
+
+
+def test_tensors_that_reach_beyond_their_file_take_no_memory(tmp_path):
+    one = {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 4 << 40]}
+    header = json.dumps({"conv1.weight": one}).encode()
+    (tmp_path / "bomb.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    (tmp_path / "head.safetensors").write_bytes((1 << 60).to_bytes(8, "little"))
+    for name in ("bomb", "head"):
+        with pytest.raises(MmfError, match="cannot be read as weights"):
+            backbone("resnet18", weights=str(tmp_path / f"{name}.safetensors"))
 
 
 def test_payloads_of_another_shape_or_type_are_refused():

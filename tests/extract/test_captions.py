@@ -324,3 +324,38 @@ def test_embedded_captions_are_chosen_by_language(tmp_path):
     assert cues_of(path)[0] == [(0.5, "one"), (1.5, "two")]
     assert cues_of(path, language="de")[0] == [(0.5, "eins"), (1.5, "zwei"), (2.5, "drei")]
     assert cues_of(path, language="fr") == ([], {0: "no_captions"})
+
+
+def test_captions_without_end_are_cut_off_and_counted(tmp_path, clip):
+    path = tmp_path / "long.mp4"
+    path.write_bytes(clip("long.mp4", frames=25).read_bytes())
+    cues = [f"{i}\n00:00:00,{i:03} --> 00:00:01,000\n{'x' * 10_000}\n" for i in range(1, 201)]
+    path.with_suffix(".srt").write_text("\n".join(cues))
+    request = Request()
+    rows = [e for e in decode(str(path), [Cues()], request) if isinstance(e, Row)]
+    assert sum(len(row.payload) for row in rows) <= 1 << 20
+    assert len(rows) + request.facts.bad_packets == 200
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x1b]0;title\x07\x1b[2J",
+        "a\ud800b".encode("utf-8", "surrogatepass"),
+        b"caf\xe9 \xff\xfe",
+        b"a\0b\x85c",
+        "\u202edlrow".encode(),
+        b"=cmd|' /C calc'!A0",
+        b"[" * 100_000,
+        b"<i>" * 50_000 + b"x",
+        b"{" * 50_000 + b"x",
+        b"&#x1b;[31mred &#55296; &#0;",
+    ],
+)
+def test_hostile_captions_are_text_that_every_table_takes(tmp_path, raw):
+    path = tmp_path / "hostile.srt"
+    path.write_bytes(b"1\n00:00:00,500 --> 00:00:01,000\nsaid " + raw + b"\n")
+    cues, _ = read_captions(str(path))
+    for cue in cues:
+        cue.text.encode()  # no lone surrogate
+        assert not any((ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 for c in cue.text)

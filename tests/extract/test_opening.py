@@ -1,5 +1,6 @@
 """What a file that is no media, or names other files, gives: its reason, and nothing opened."""
 
+import hashlib
 import http.server
 import os
 import socket
@@ -9,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+from mmf.chaos.media import make_clips
 from mmf.extract.media.decoding import Request, decode
 from mmf.extract.media.opening import Limits, Unusable, check_identity
 from mmf.extract.signals import Cues, Frames, Waves
@@ -143,6 +145,7 @@ def test_a_flash_file_is_media_of_a_format_that_is_not_opened(shared_data):
         (Limits(max_pixels=64 * 48 - 1), "limit_pixels"),
         (Limits(max_duration=1.5), "limit_duration"),
         (Limits(max_streams=1), "limit_streams"),
+        (Limits(max_frames=49), "limit_frames"),
     ],
 )
 def test_a_header_beyond_the_limits_is_refused(clip, limits, expected):
@@ -159,6 +162,59 @@ def test_a_duration_that_no_header_declares_is_limited_too(tmp_path):
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     assert reason(path, Limits(max_duration=5.0)) == "limit_duration"
+
+
+def test_frames_that_no_header_counts_are_limited_too(clip):
+    assert reason(clip("counted.mkv", frames=50), Limits(max_frames=49)) == "limit_frames"
+
+
+def test_one_damaged_time_does_not_become_hours_of_rows(tmp_path):
+    path = tmp_path / "jump.mkv"
+    with av.open(str(path), "w", options={"live": "1"}) as container:
+        stream = container.add_stream("libx264", rate=1)
+        stream.width, stream.height = 64, 48
+        for pts in (0, 1, 2, 3 * 3600):
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8))
+            frame.pts = pts
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert reason(path) == "limit_gap"
+    rows = decode(str(path), SIGNALS[:1], Request(limits=Limits(max_gap=1e6), allow_partial=True))
+    assert sum(1 for _ in rows) > 10_000
+
+
+def test_a_picture_beyond_the_limit_is_not_unfolded(tmp_path):
+    path = tmp_path / "bomb.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 8192, 4400, "gray"
+        frame = av.VideoFrame.from_ndarray(np.zeros((4400, 8192), np.uint8), format="gray")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert path.stat().st_size < 2 << 20
+    # FFmpeg itself refuses it while it probes, and then no longer says how large it is
+    assert reason(path) in ("limit_pixels", "undecodable")
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "webm", "avi", "ts"])
+def test_every_cut_is_found_where_the_manifest_says_size_or_digest(tmp_path, kind):
+    whole = make_clips(tmp_path)[kind].read_bytes()
+    digest, rng = hashlib.sha256(whole).hexdigest(), np.random.default_rng(0)
+    path = tmp_path / f"cut.{kind}"
+    for length in rng.integers(1, len(whole), 100):
+        path.write_bytes(whole[:length])
+        for size, sha256 in ((len(whole), None), (None, digest)):
+            with pytest.raises(Unusable, match="manifest"):
+                check_identity(str(path), size, sha256)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "webm", "avi"])
+def test_cuts_that_the_header_tells_are_never_quietly_done(tmp_path, kind):
+    whole = make_clips(tmp_path)[kind].read_bytes()
+    path = tmp_path / f"cut.{kind}"
+    for part in (0.1, 0.3, 0.5, 0.7, 0.8):
+        path.write_bytes(whole[: int(part * len(whole))])
+        assert reason(path) in ("truncated", "undecodable", "not_media"), part
 
 
 def test_a_file_other_than_the_manifest_promised_is_refused(tmp_path):

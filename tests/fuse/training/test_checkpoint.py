@@ -41,6 +41,35 @@ def test_if_all_are_broken_it_says_so(tmp_path):
         checkpoint.newest(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["/dev/zero", "../../mine", "zero", "folder"])
+def test_a_strangers_checkpoint_names_files_of_its_own_only(tmp_path, name):
+    path = save(tmp_path, 1)
+    (tmp_path.parent / "mine").write_text("mine")
+    (path / "zero").symlink_to("/dev/zero")
+    (path / "folder").mkdir()
+    state = json.loads((path / "state.json").read_text())
+    state["files"][name] = "0" * 64
+    del state["sha256"]
+    state["sha256"] = checkpoint._digest(state)
+    (path / "state.json").write_text(json.dumps(state))
+    with pytest.raises(MmfError, match="is broken"):
+        checkpoint.newest(tmp_path)
+
+
+@pytest.mark.parametrize("state", ["[]", "null", '{"sha256": 1, "files": 3}', "[" * 100_000])
+def test_a_state_that_is_none_is_broken(tmp_path, state):
+    (save(tmp_path, 1) / "state.json").write_text(state)
+    with pytest.raises(MmfError, match="is broken"):
+        checkpoint.newest(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", (1 << 60).to_bytes(8, "little"), b"\xff" * 8 + b"{}"])
+def test_tensors_that_promise_too_much_are_refused(tmp_path, content):
+    (tmp_path / "best.safetensors").write_bytes(content)
+    with pytest.raises(MmfError, match="cannot be read as tensors"):
+        checkpoint.load_tensors(tmp_path, "best")
+
+
 def test_a_half_written_one_is_not_seen_and_is_cleared_away(tmp_path):
     (tmp_path / ".writing-7").mkdir()
     (tmp_path / ".writing-7" / "state.json").write_text("{}")
