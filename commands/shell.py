@@ -30,6 +30,11 @@ def console(*, stderr: bool = False) -> Any:
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; what videos and labels are called is shown, never obeyed."""
+    console().print(table_of(columns, rows))
+
+
+def table_of(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    """Rich's table of these cells, the numbers to the right."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -39,7 +44,7 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(column, overflow="fold", justify="left" if i == 0 else "right")
     for row in rows:
         table.add_row(*(Text(plain(cell)) for cell in row))
-    console().print(table)
+    return table
 
 
 def show_columns(columns: Sequence[str], parts: Sequence[Sequence[Sequence[str]]]) -> None:

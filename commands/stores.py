@@ -9,28 +9,37 @@ import click
 
 from mmf import MmfError
 from mmf.commands.shell import STORE, in_bytes, plain, show_table
+from mmf.commands.watching import watch_store
 
 
 @click.command()
 @click.argument("store", default=STORE)
 @click.option("--failures", is_flag=True, help="A row for each video that could not be used.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def status(store: str, failures: bool, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Look again every few seconds, until Ctrl-C.")
+def status(store: str, failures: bool, as_json: bool, watch: bool) -> int:
     """Say what is in STORE: features, recipes, videos done, skipped and failed, bytes.
+
+    With --watch only what changes while others fill it; with --json, an object on each line.
 
     \b
     mmf status features.mmf --failures
+    mmf status features.mmf --watch
     """
     from mmf.store import FeatureStore
     from mmf.store.overview import describe
 
     opened = FeatureStore(store)
+    if watch:
+        if failures:
+            raise MmfError("--watch shows numbers alone: leave --failures out.")
+        return watch_store(opened, as_json=as_json)
     found = describe(opened)
     if failures or as_json:
         found["failures"] = opened.failures().to_pylist()
     if as_json:
         click.echo(json.dumps(found))
-        return
+        return 0
     click.echo(
         f"{store}: {found['videos']} videos, {in_bytes(found['bytes'])}, content {found['content']}"
     )
@@ -58,6 +67,7 @@ def status(store: str, failures: bool, as_json: bool) -> None:
         )
     for (video, reason, stage, message), features in _by_failure(found.get("failures", ())):
         click.echo(plain(f"{video}: {reason} in {stage} of {', '.join(features)}: {message}"))
+    return 0
 
 
 def _measured(features: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:

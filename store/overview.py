@@ -1,8 +1,10 @@
 """What there is in a store: as tables, as plain values, and as one hash."""
 
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -113,3 +115,25 @@ def _label_set(store: "FeatureStore", name: str) -> dict[str, Any]:
         "classes": len(store.classes(name)),
         "splits": dict(sorted(splits.items())),
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glance:
+    """What a store holds by number alone: as cheap as counting, however large its rows are."""
+
+    features: Mapping[str, Mapping[str, int]]  # name → videos done, failed, skipped
+    committed: float | None  # seconds since 1970 of the last commit; None: there is none
+
+
+def glance(store: "FeatureStore") -> Glance:
+    """Videos by feature and outcome, and when something was last committed."""
+    features = {}
+    for name in sorted(store.features):
+        found = pc.value_counts(store.stored(name).outcomes["status"]).to_pylist()
+        counts = {one["values"]: one["counts"] for one in found}
+        features[name] = {s: counts.get(s, 0) for s in ("done", "failed", "skipped")}
+    times = []
+    for record in store.newest:  # of all records, the ones that no other was made after
+        with contextlib.suppress(OSError):  # a compaction has just been here
+            times.append(store.files.weigh(store.path / "log" / record)[1])
+    return Glance(features=features, committed=max(times, default=None))
