@@ -89,7 +89,8 @@ def measure(folder: Path) -> list[tuple[str, float, float, float]]:
     groups = step("what is to do is listed", lambda: job.todo())
     (tasks,) = groups.values()
     gone = step("every task is made, one at a time", lambda: sum(1 for _ in tasks))
-    step("outcomes are counted", lambda: count(job.store, "rgb", manifest, job.rows))
+    store = FeatureStore(folder / "store")  # as a job opens it at its end
+    step("outcomes are counted", lambda: count(store, "rgb", manifest, job.rows))
     if not gone == len(tasks) == len(manifest) // 2:
         raise SystemExit(f"{gone} tasks of {len(tasks)}; expected {len(manifest) // 2}.")
     if "torch" in sys.modules:

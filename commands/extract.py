@@ -147,7 +147,7 @@ def extract(source: str, store: str, **options: Any) -> int:
         report_plan(manifest, store, requests, job, measured)
         return 0
     with Progress() as progress:
-        result = run_job(manifest, FeatureStore.create(store), requests, job, progress)
+        result = run_job(manifest, store, requests, job, progress)
     _keep_manifest(FeatureStore(store), manifest)
     report_job(result, store)
     if options["retry"] and not result.todo:

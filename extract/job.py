@@ -67,7 +67,7 @@ class _Job:
         self.chosen = chosen
         self.job, self.options, self.device = job, job.options, job.device
         self.requests = job.requests
-        self.store = FeatureStore.create(job.path)
+        self.store = job.store or FeatureStore.create(job.path)
 
     def run(self, backbones: Sequence[Backbone], progress: Progress) -> JobResult:
         """Create the features, run the lanes, count what came of it."""
