@@ -56,7 +56,9 @@ def extract(
     # before the store: weights that cannot be had leave nothing behind
     device = job.device if options.cluster is None else "cpu"  # the lanes are elsewhere
     backbones = [build(request, device=device) for request in job.requests]
-    result = _Job(job, chosen or {}).run(backbones, progress or (lambda _: None))
+    begun = _Job(job, chosen or {})
+    del job  # the store that it looked into is let go of before the books are closed
+    result = begun.run(backbones, progress or (lambda _: None))
     if isinstance(store, FeatureStore):
         store.refresh()
     return result
@@ -151,8 +153,10 @@ class _Job:
             run_processes(lanes, work, tasks, tally, tally.stop)
 
     def _result(self, tally: Tally, todo: int, seconds: float) -> JobResult:
-        store = FeatureStore(self.store.path)
-        manifest = self.job.manifest
+        path, manifest = self.store.path, self.job.manifest
+        self.job = replace(self.job, store=None)
+        del self.store  # an index of millions of videos is not held twice
+        store = FeatureStore(path)
         rows = not_deleted(store, manifest, self.job.rows)
         counts = {r.name: Counts(**count(store, r.name, manifest, rows)) for r in self.requests}
         missing = {name: c.missing for name, c in counts.items() if c.missing}
