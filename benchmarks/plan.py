@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,13 +87,15 @@ def measure(folder: Path) -> list[tuple[str, float, float, float]]:
 
     manifest = step("the list is read", lambda: read_manifest(folder / "list.parquet"))
     job = step("what is asked for", lambda: asked(manifest, folder / "store", [FEATURE], USUAL))
-    groups = step("what is to do is listed", lambda: job.todo())
+    groups = step("what is to do is listed", job.todo)
     (tasks,) = groups.values()
-    gone = step("every task is made, one at a time", lambda: sum(1 for _ in tasks))
-    store = FeatureStore(folder / "store")  # as a job opens it at its end
-    step("outcomes are counted", lambda: count(store, "rgb", manifest, job.rows))
+    gone = step("every task is made, one at a time", partial(sum, map(bool, tasks)))
     if not gone == len(tasks) == len(manifest) // 2:
         raise SystemExit(f"{gone} tasks of {len(tasks)}; expected {len(manifest) // 2}.")
+    rows = job.rows
+    del job, groups, tasks  # as a job lets go of the store that it looked into …
+    store = FeatureStore(folder / "store")  # … before it opens it at its end
+    step("outcomes are counted", lambda: count(store, "rgb", manifest, rows))
     if "torch" in sys.modules:
         raise SystemExit("planning has imported torch.")
     return found
