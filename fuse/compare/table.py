@@ -66,7 +66,8 @@ def for_people(answers: Sequence[Answer]) -> tuple[list[str], list[list[str]]]:
     """The columns and the cells of the table; columns that would be empty are left out."""
     rows = [numbers(answer) for answer in answers]
     main = next(answer.runs[0].metric for answer in answers if answer.runs)
-    used = dict.fromkeys(n for row in rows for n in row if _is_of_policy(n))
+    known = dict.fromkeys(n for row in rows for n in row if _is_of_policy(n))
+    used = sorted(known, key=lambda name: name in _USED)  # every row's rates, then what they cost
     shown: list[dict[str, str]] = []
     for row in rows:
         cells = {"row": row["row"], "chosen": row.get("chosen", "")}

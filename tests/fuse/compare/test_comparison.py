@@ -10,13 +10,14 @@ import torch
 
 from mmf import MmfError, UnknownName
 from mmf.fuse import Interrupted, TrainConfig, evaluate, load
-from mmf.fuse.compare import running, table
+from mmf.fuse.compare import running, scores, table
 from mmf.fuse.compare.comparison import compare
 from mmf.fuse.compare.grid import Axes, make_row, make_rows
 from mmf.fuse.compare.question import Question
 from mmf.fuse.compare.scores import Scores, flops_per_item, scores_of
 from mmf.fuse.run import Run
 from mmf.fuse.training import loop, resume
+from mmf.store.stored_feature import Milliseconds
 
 
 @pytest.fixture
@@ -228,6 +229,26 @@ def test_the_csv_has_every_number_and_markdown_the_published_figure(base, tmp_pa
     assert "0.861" in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
     assert len(widths) == 1
+
+
+def test_what_a_policy_uses_stands_before_what_that_costs(base, xor_store, tmp_path, monkeypatch):
+    measured = {"a": Milliseconds(compute=2.0), "b": Milliseconds(compute=0.5, decode=1.0)}
+    monkeypatch.setattr(scores, "took", lambda store, specs: {n: measured[n] for n in specs})
+    options = {"decisions": "all", "segments": 2, "gflops": {"a": 3.0, "b": 0.25}}
+    common = replace(base, fusion="policy", epochs=4, fusion_options=options)
+    rows = [
+        make_row("+".join(features), replace(common, features=features), {}, {})
+        for features in (("a",), ("a", "b"))
+    ]
+    answers = compare(Question(rows=tuple(rows), seeds=1), tmp_path / "c")
+    columns, cells = table.for_people(answers)
+    at = columns.index("used_a")
+    assert columns[at : at + 4] == ["used_a", "used_b", "GFLOPs used", "ms used"]
+    tested = answers[0].scores[0].items.tolist()
+    a, b = (np.mean([len(xor_store.read(n, v).times) for v in tested]) for n in "ab")
+    assert [row[at + 3] for row in cells] == [f"{2 * a:.3g}", f"{2 * a + 1.5 * b:.3g}"]
+    assert all(float(row[at + 2]) > 0 for row in cells)
+    assert "milliseconds as extraction has measured them" in " ".join(table.notes(answers, "", 1))
 
 
 def test_a_statistic_takes_the_items_in_the_order_asked_for():
