@@ -76,7 +76,9 @@ def damaged(seed: int, i: int, clips: dict[str, bytes]) -> tuple[str, bytes]:
     kind = sorted(clips)[i % len(clips)]
     way = list(WAYS)[i // len(clips) % len(WAYS)]
     content = bytearray(clips[kind])
-    return f"{i:05}-{way}.{kind}", WAYS[way](rng, content)
+    # a damaged .ts may be TypeScript for all that a folder shows, and would be no input
+    suffix = {"ts": "mts"}.get(kind, kind)
+    return f"{i:05}-{way}.{suffix}", WAYS[way](rng, content)
 
 
 def mutated(folder: Path, setting: Setting) -> Found:
