@@ -8,6 +8,8 @@ import contextlib
 import importlib
 import logging
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from distributed import Client, Security
 
 CONNECT_TIMEOUT = 60.0
-_JOB_QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster"}
+_JOB_QUEUES = {"slurm": ("SLURMCluster", "sbatch"), "pbs": ("PBSCluster", "qsub")}
 
 
 class TryAgain(MmfError):
@@ -132,6 +134,12 @@ def _job_queue(profile: Profile, gpu: bool) -> Any:
     import dask
 
     made = _imported("dask_jobqueue", "jobqueue", profile)
+    kind, submit = _JOB_QUEUES[profile.scheduler]
+    if shutil.which(submit) is None:  # Dask would only log it, and wait
+        raise MmfError(
+            f"scheduler {profile.scheduler!r}: there is no {submit!r} on this machine. Run this "
+            "where jobs can be submitted."
+        )
     dask.config.set({"distributed.deploy.lost-worker-timeout": "15s"})  # else none is brought back
     options: dict[str, Any] = {
         "cores": 1,
@@ -140,16 +148,21 @@ def _job_queue(profile: Profile, gpu: bool) -> Any:
         "job_name": "mmf",
         "nanny": False,
         "python": f"exec {sys.executable}",
+        "shared_temp_directory": os.getcwd(),  # where workers find the job's certificates
         **profile.options,
     }
-    arguments = ["--resources", "GPU=1"] if gpu else []
+    arguments = ["--no-dashboard", *(["--resources", "GPU=1"] if gpu else [])]
     arguments += _lifetime(str(options.get("walltime", "")))
     options["worker_extra_args"] = [*arguments, *options.get("worker_extra_args", [])]
+    of_scheduler = options.get("scheduler_options", {})  # its dashboard asks nobody who they are
+    options["scheduler_options"] = {"dashboard_address": "127.0.0.1:0", **of_scheduler}
+    variables = (f"export {k}={shlex.quote(v)}" for k, v in settings.environment().items())
+    options["job_script_prologue"] = [*variables, *options.get("job_script_prologue", [])]
     if profile.scheduler == "slurm":  # what is in the store is what goes on, no job does
         directives = options.get("job_extra_directives", [])
         options["job_extra_directives"] = ["--no-requeue", *directives]
     security = _security(profile)
-    return getattr(made, _JOB_QUEUES[profile.scheduler])(
+    return getattr(made, kind)(
         protocol="tls://", security=True if security is None else security, **options
     )
 

@@ -138,7 +138,7 @@ class Driver:
         bucket, _ = self._flight.pop(future.key)
         status = future.status
         if status == "finished":
-            self._count(bucket, future.result(timeout=60), future.key)
+            self._count(bucket, future.result(timeout=60), future)
             future.release()
         elif status == "cancelled":
             raise TryAgain(
@@ -148,9 +148,9 @@ class Driver:
         else:
             self._lost(bucket, future.exception(timeout=60))
 
-    def _count(self, bucket: _Bucket, ended: BucketEnded, key: str) -> None:
+    def _count(self, bucket: _Bucket, ended: BucketEnded, future: "Future") -> None:
         if ended.refused:
-            self._watch.refuse(key, ended.host, ended.refused)
+            self._watch.refuse(future, ended.host, ended.refused)
             self._again.append(bucket)
             return
         self._watch.moved()

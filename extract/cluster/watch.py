@@ -10,7 +10,7 @@ from mmf.extract.cluster.profile import Profile
 from mmf.extract.stopping import Stop
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 logger = logging.getLogger(__name__)
 
@@ -70,12 +70,12 @@ class Watch:
         """Something got done."""
         self._moved = time.monotonic()
 
-    def refuse(self, key: str, host: str, why: str) -> None:
-        """A worker cannot do this work; it is sent away, and named."""
+    def refuse(self, future: "Future", host: str, why: str) -> None:
+        """The worker that has this result cannot do this work; it is sent away, and named."""
         reasons = self._refused.setdefault(host, [])
         reasons.append(why)
         logger.error("a worker on %s is refused: %s", host, why)
-        there = self._client.who_has([key]).get(key, ()) if host else ()
+        there = self._client.who_has([future]).get(future.key, ()) if host else ()
         if there:
             self._client.retire_workers(list(there), close_workers=True, remove=True)
         self._ask()
@@ -107,7 +107,7 @@ class Watch:
 
     @property
     def _wanted(self) -> int:
-        return max(0, self._connection.workers - len(self._refused))
+        return max(0, self._connection.workers - sum(map(len, self._refused.values())))
 
     def _bring_back(self, now: float) -> None:
         """Dask forgets workers that die too fast; where they are ours, ask for them again."""

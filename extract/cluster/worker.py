@@ -37,16 +37,18 @@ class _Seat:
     def run(self, work: Work, tasks: Sequence[Task]) -> BucketEnded:
         """Compute a bucket, down to the last video that can be."""
         self.stop, self.ended, self.spent = Stop(), {}, Spent()
+        whole = False
 
         def run(some: Sequence[Task]) -> list[Task]:
             return self.lanes.run(1, work, iter(some), self._take, self.stop)
 
         try:
             settle(tasks, run, partial(blame, work, self._take), self.stop)
+            whole = not self.stop.requested
         except MmfError as error:
             return BucketEnded(refused=str(error), host=platform.node())
         finally:
-            if self.stop.requested:
+            if not whole:  # what an error left is nothing for the next bucket
                 self.lanes.end(kept=False)
         return self._counts()
 

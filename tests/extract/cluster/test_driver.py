@@ -70,8 +70,8 @@ class Scheduler:
         self.futures.append(Future(key, status, value))
         return self.futures[-1]
 
-    def who_has(self, keys):
-        return {keys[0]: ("w0",)}
+    def who_has(self, futures):
+        return {future.key: ("w0",) for future in futures}
 
     def retire_workers(self, workers, close_workers, remove):
         self.retired += workers

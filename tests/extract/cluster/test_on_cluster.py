@@ -1,0 +1,176 @@
+"""Jobs on Dask clusters of real processes: what they make, and what is left where one is killed."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+
+from mmf import MmfError
+from mmf.extract import FeatureRequest, JobOptions, extract
+from mmf.extract.canary import FOLDER
+from mmf.extract.cluster.connect import connected
+from mmf.extract.cluster.profile import Profile
+from mmf.extract.cluster.settings import warn_of
+from mmf.store import FeatureStore
+
+REQUESTS = [
+    FeatureRequest(name="rgb", modality="rgb", backbone="hog"),
+    FeatureRequest(name="audio", modality="audio", backbone="logmel"),
+]
+LOCAL = JobOptions(cluster=Profile(scheduler="local", workers=2, bucket_seconds=0.5))
+
+
+def below(pid, mark):
+    """The processes that a process has started, whose command has this mark."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for one in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.Error):
+                if mark in " ".join(one.cmdline()):
+                    found.append(one)
+    return found
+
+
+def committed(store, feature="rgb"):
+    with suppress(Exception):  # it may not be there yet
+        return len(FeatureStore(store).state(feature))
+    return 0
+
+
+def test_a_worker_whose_rows_are_others_is_refused_by_its_host_and_none_is_left(source, tmp_path):
+    store = FeatureStore.create(tmp_path / "s.mmf")
+    extract(source, store, REQUESTS, JobOptions(shard=(0, 1000)))  # makes the features alone
+    array = store.stored("rgb").array
+    other = {"rows": [[1.0] * 256] * 2, "host": "another-machine"}
+    assert store.files.publish(store.files.root / FOLDER / array, other, after=0)
+    with pytest.raises(MmfError, match="no worker is left.*the rows of mmf's known") as raised:
+        extract(source, store, REQUESTS, LOCAL)
+    assert f"on {socket.gethostname()!r}" in str(raised.value)
+    assert "another-machine" in str(raised.value)
+    assert committed(store.path) == 0
+
+
+def test_weights_that_differ_on_one_worker_cost_that_worker_alone(
+    source, tmp_path, processes, is_whole, caplog
+):
+    (tmp_path / "site").mkdir()
+    # stands for other weights: on this worker, the network computes something else
+    (tmp_path / "site/sitecustomize.py").write_text(
+        "import sys\n"
+        "if any('lane_process' in a for a in sys.orig_argv):\n"
+        "    from mmf.extract import canary\n"
+        "    before = canary.canary_rows\n"
+        "    canary.canary_rows = lambda features: [rows + 9 for rows in before(features)]\n"
+    )
+    address = processes.scheduler(**processes.settings)
+    processes.worker("one", address)
+    store = tmp_path / "s.mmf"
+    profile = Profile(scheduler=address, bucket_seconds=0.5, no_workers_timeout=60)
+    some = JobOptions(cluster=profile, shard=(0, 4))
+    assert extract(source, store, REQUESTS, some).exit_code == 0  # the first rows are kept
+    processes.worker("other", address, PYTHONPATH=str(tmp_path / "site"))
+    with connected(profile) as there:
+        there.client.wait_for_workers(2, timeout=60)
+    assert extract(source, store, REQUESTS, JobOptions(cluster=profile)).exit_code == 0
+    assert f"a worker on {socket.gethostname()} is refused" in caplog.text
+    assert "the rows of mmf's known clip are" in caplog.text
+    assert is_whole(store)
+
+
+def test_a_scheduler_with_other_settings_is_warned_of_by_their_names(processes, caplog):
+    address = processes.scheduler()
+    with connected(Profile(scheduler=address)):
+        pass
+    assert "distributed.scheduler.allowed-failures = 3; 0 is safe" in caplog.text
+    assert "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=0" in caplog.text
+
+
+def test_a_scheduler_with_the_settings_is_not_warned_of(processes, caplog):
+    address = processes.scheduler(**processes.settings)
+    with connected(Profile(scheduler=address)) as there:
+        warn_of(there.client)
+    assert "is safe" not in caplog.text
+
+
+def test_a_local_cluster_makes_what_a_job_without_one_makes(source, tmp_path, is_whole):
+    result = extract(source, tmp_path / "s.mmf", REQUESTS, LOCAL)
+    assert (result.exit_code, result.tried, result.spent.lanes) == (0, 40, 2)
+    assert is_whole(tmp_path / "s.mmf")
+
+
+def test_a_local_cluster_listens_on_this_machine_alone():
+    mine = psutil.Process()
+    with connected(Profile(scheduler="local", workers=1)) as there:
+        there.client.wait_for_workers(1, timeout=60)
+        listening = [
+            c.laddr.ip
+            for process in [mine, *mine.children(recursive=True)]
+            for c in process.net_connections("inet")
+            if c.status == psutil.CONN_LISTEN
+        ]
+        assert there.dashboard.startswith("http://127.0.0.1:")
+    assert len(listening) >= 2
+    assert set(listening) == {"127.0.0.1"}
+
+
+def test_a_worker_and_a_lane_that_are_killed_cost_nothing_and_nobody_is_blamed(
+    source, tmp_path, is_whole, eventually
+):
+    killed = []
+
+    def kill():
+        for mark in ("lane_process", "spawn_main"):
+            there = eventually(lambda mark=mark: below(os.getpid(), mark))
+            there[0].kill()
+            killed.append(mark)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    result = extract(source, tmp_path / "s.mmf", REQUESTS, LOCAL)
+    killer.join()
+    assert len(killed) == 2
+    assert (result.exit_code, result.failed) == (0, 0)
+    assert is_whole(tmp_path / "s.mmf")
+
+
+def test_sigterm_ends_a_job_with_75_and_the_same_command_goes_on(
+    source, tmp_path, processes, is_whole, eventually
+):
+    store = tmp_path / "s.mmf"
+    words = ("--scheduler", "local", "--workers", "1")
+    driver = processes.extract("driver", source, store, *words)
+    eventually(lambda: committed(store))
+    driver.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert driver.wait(timeout=120) == 75, processes.said("driver")
+    assert time.monotonic() - began < 25 * slowness()
+    before = committed(store)
+    assert before > 0
+    again = processes.extract("again", source, store, *words)
+    assert again.wait(timeout=200) == 0, processes.said("again")
+    assert is_whole(store)
+
+
+def slowness():
+    """How much more is asked of this machine than it has."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def test_a_scheduler_that_is_killed_ends_the_job_with_the_way_on(
+    source, tmp_path, processes, eventually
+):
+    store = tmp_path / "s.mmf"
+    address = processes.scheduler(**processes.settings)
+    scheduler = processes.started[-1]
+    processes.worker("worker", address)
+    driver = processes.extract("driver", source, store, "--scheduler", address)
+    eventually(lambda: committed(store))
+    scheduler.kill()
+    assert driver.wait(timeout=120) == 75, processes.said("driver")
+    assert "same command" in processes.said("driver")
+    assert 0 < committed(store) <= 40

@@ -1,0 +1,117 @@
+"""Jobs on a real SLURM, which is started for these tests on this machine."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from mmf.extract import FeatureRequest, JobOptions, extract
+from mmf.extract.cluster import watch
+from mmf.extract.cluster.profile import read_profile
+
+SCRIPT = Path(__file__).with_name("slurm")
+REQUESTS = [
+    FeatureRequest(name="rgb", modality="rgb", backbone="hog"),
+    FeatureRequest(name="audio", modality="audio", backbone="logmel"),
+]
+
+pytestmark = [
+    pytest.mark.skipif(
+        not all(map(shutil.which, ("sbatch", "slurmctld", "slurmd", "munged"))),
+        reason="needs SLURM: apt-get install munge slurmctld slurmd slurm-client",
+    ),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to start SLURM's daemons"),
+    pytest.mark.xdist_group("slurm"),
+]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """SLURM's environment; `CPUS` more than there are: jobs that end keep theirs for a while."""
+    folder = tmp_path_factory.mktemp("slurm")
+    started = subprocess.run(
+        ["bash", str(SCRIPT), "start", str(folder)],
+        env={**os.environ, "SLURM_CPUS": "8"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert started.returncode == 0, started.stderr
+    name, _, value = started.stdout.strip().removeprefix("export ").partition("=")
+    assert name == "SLURM_CONF"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name, value)
+        yield folder
+    subprocess.run(["bash", str(SCRIPT), "stop", str(folder)], check=True, capture_output=True)
+
+
+@pytest.fixture
+def profile(tmp_path):
+    path = tmp_path / "slurm.toml"
+    path.write_text(
+        "[cluster]\nbucket_seconds = 1\nno_workers_timeout = 120\n"
+        "[slurm]\n"
+        f"memory = '1GiB'\nwalltime = '00:20:00'\nlog_directory = '{tmp_path}'\n"
+        f"local_directory = '{tmp_path}'\nshared_temp_directory = '{tmp_path}'\n"
+        "scheduler_options = {host = '127.0.0.1'}\n"
+        "worker_extra_args = ['--host', '127.0.0.1']\n"
+    )
+    return path
+
+
+def jobs():
+    """The numbers of the jobs that run."""
+    line = ["squeue", "-h", "-o", "%A", "-t", "RUNNING"]
+    return subprocess.run(line, check=True, capture_output=True, text=True).stdout.split()
+
+
+def test_a_job_on_slurm_makes_what_one_without_it_makes(
+    slurm, profile, source, tmp_path, processes, is_whole, eventually
+):
+    words = ("--scheduler", "slurm", "--profile", str(profile), "--workers", "2")
+    driver = processes.extract("driver", source, tmp_path / "s.mmf", *words)
+    assert driver.wait(timeout=300) == 0, processes.said("driver")
+    assert is_whole(tmp_path / "s.mmf")
+    eventually(lambda: not jobs())  # nothing is left in the queue
+
+
+def test_a_cancelled_job_of_slurm_is_asked_for_again(
+    slurm, profile, source, tmp_path, monkeypatch, is_whole, eventually
+):
+    monkeypatch.setattr(watch, "SCALE_AFTER", 5.0)
+    cancelled = []
+
+    def cancel():
+        there = eventually(jobs)
+        subprocess.run(["scancel", there[0]], check=True)
+        cancelled.append(there[0])
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    options = JobOptions(cluster=read_profile("slurm", str(profile), workers=1))
+    result = extract(source, tmp_path / "s.mmf", REQUESTS, options)
+    canceller.join()
+    assert cancelled
+    assert (result.exit_code, result.failed) == (0, 0)
+    assert is_whole(tmp_path / "s.mmf")
+
+
+def test_an_array_of_jobs_needs_no_scheduler(slurm, source, tmp_path, is_whole):
+    words = ["--modality", "rgb", "--backbone", "rgb=hog"]
+    words += ["--modality", "audio", "--backbone", "audio=logmel"]
+    command = [sys.executable, "-m", "mmf.cli", "extract", str(source), *words]
+    script = tmp_path / "array.sh"
+    script.write_text(
+        "#!/bin/bash\n#SBATCH --array=0-1\n#SBATCH --mem=1G\n"
+        f"exec {' '.join(command)} --store {tmp_path}/s.mmf --shard $SLURM_ARRAY_TASK_ID/2\n"
+    )
+    log = tmp_path / "array-%a.log"
+    line = ["sbatch", "--wait", "-o", str(log), str(script)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    said = "".join(path.read_text() for path in tmp_path.glob("array-*.log"))
+    assert done.returncode == 0, done.stderr + said
+    assert is_whole(tmp_path / "s.mmf")
