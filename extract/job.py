@@ -26,7 +26,7 @@ from mmf.extract.todo import count
 from mmf.store import FeatureSpec, FeatureStore
 
 if TYPE_CHECKING:
-    from mmf.extract.cluster.connect import Connection
+    from mmf.cluster.connect import Connection
 
 # a process takes seconds to load torch: it is worth it for so many videos, or so large ones
 VIDEOS_PER_LANE = 32
@@ -94,7 +94,7 @@ class _Job:
         """The cluster of the job, where it has one and something to do."""
         if self.options.cluster is None or not todo:
             return nullcontext()
-        from mmf.extract.cluster.connect import connected
+        from mmf.cluster.connect import connected
 
         return connected(self.options.cluster, gpu=self.device == "cuda")
 

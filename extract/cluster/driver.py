@@ -20,9 +20,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mmf import MmfError
-from mmf.extract.cluster.connect import Connection, TryAgain
-from mmf.extract.cluster.profile import Profile
-from mmf.extract.cluster.watch import Watch
+from mmf.cluster.connect import Connection, TryAgain
+from mmf.cluster.profile import Profile
+from mmf.cluster.watch import Watch
 from mmf.extract.cluster.worker import request_stop, run_bucket
 from mmf.extract.lanes import Work
 from mmf.extract.media.urls import is_far

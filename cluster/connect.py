@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mmf import MmfError
-from mmf.extract.cluster import settings
-from mmf.extract.cluster.profile import Profile
+from mmf.cluster import settings
+from mmf.cluster.profile import Profile
 
 if TYPE_CHECKING:
     from distributed import Client, Security

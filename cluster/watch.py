@@ -2,12 +2,11 @@
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mmf import MmfError
-from mmf.extract.cluster.connect import Connection, TryAgain
-from mmf.extract.cluster.profile import Profile
-from mmf.extract.stopping import Stop
+from mmf.cluster.connect import Connection, TryAgain
+from mmf.cluster.profile import Profile
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -18,6 +17,12 @@ EVERY = 5.0  # seconds between two questions to the scheduler
 SCALE_AFTER = 60.0  # seconds with too few workers, before they are asked for again
 ANSWER = 10.0  # seconds that the scheduler has for an answer
 REFUSALS = 5  # of workers on one host, before the job ends
+
+
+class Stop(Protocol):
+    """A wish to stop, whoever has it."""
+
+    requested: str  # "" = nobody
 
 
 class Watch:
