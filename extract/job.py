@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mmf import MmfError
+from mmf.cluster.watch import ClusterStarted
 from mmf.extract.asked import USUAL, Asked, JobOptions, asked, not_deleted
 from mmf.extract.backbones import Backbone
 from mmf.extract.chosen import Chosen
@@ -83,6 +84,8 @@ class _Job:
             JobStarted(inputs=len(self.job.rows), todo=todo, lanes=max(lanes.values(), default=0))
         )
         with Stop() as stop, lanes_kept(), self._cluster(todo) as cluster:
+            if cluster is not None:
+                progress(ClusterStarted(dashboard=cluster.dashboard))
             tally = Tally(self.options.max_failure_rate, progress, stop)
             for names, tasks in groups.items():
                 if not stop.requested:
