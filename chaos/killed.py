@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from mmf.chaos.trial import Found, Setting
-from mmf.extract.cluster.settings import environment
+from mmf.cluster.settings import environment
 from mmf.extract.sample_set import make_sample_set
 from mmf.store import FeatureStore
 from mmf.store.verify import verify

@@ -11,8 +11,8 @@ from mmf.commands.feature_options import row_options
 from mmf.commands.shell import STORE
 
 if TYPE_CHECKING:
+    from mmf.cluster.profile import Profile
     from mmf.extract import FeatureRequest, Manifest
-    from mmf.extract.cluster.profile import Profile
     from mmf.store import FeatureStore
 
 MANY_VIDEOS = 1000  # from here on, features without weights must be asked for by name
@@ -172,7 +172,7 @@ def _sample(given: Sequence[str], *, dry_run: bool) -> tuple[str | None, int]:
 
 
 def _cluster(options: Mapping[str, Any]) -> "Profile | None":
-    from mmf.extract.cluster.profile import read_profile
+    from mmf.cluster.profile import read_profile
 
     if options["scheduler"] is None:
         if options["profile"]:

@@ -11,6 +11,7 @@ import click
 from mmf.commands.shell import EVERY_SECONDS, console, in_bytes
 
 if TYPE_CHECKING:
+    from mmf.cluster.watch import ClusterSeen
     from mmf.extract import FeatureRequest, JobOptions, JobResult, Manifest
 
 
@@ -81,6 +82,7 @@ class Progress:
         )
         self._total = self._ended = self._failed = self._frames = 0
         self._media_seconds = 0.0
+        self._cluster = ""  # what is to be said of it
         self._begun = self._said = time.monotonic()
 
     def __enter__(self) -> "Progress":
@@ -98,7 +100,13 @@ class Progress:
             self._task = self._bar.add_task("", total=event.todo, detail="")
             return
         named: list[tuple[str, str]] = []
-        if hasattr(event, "tried"):  # a bucket
+        if hasattr(event, "dashboard"):
+            if event.dashboard:
+                click.echo(f"mmf: what the cluster does: {event.dashboard}", err=True)
+            return
+        if hasattr(event, "still"):
+            self._cluster = _said_of(event)
+        elif hasattr(event, "tried"):  # a bucket
             self._add(event.tried, event.failed, event.frames, event.media_seconds)
             named += event.named
         else:
@@ -127,8 +135,21 @@ class Progress:
         seconds = max(time.monotonic() - self._begun, 1e-3)
         return (
             f"{self._frames} frames · {self._media_seconds / seconds:.1f} media s/s · "
-            f"{self._failed} failed"
+            f"{self._failed} failed{self._cluster}"
         )
+
+
+def _said_of(cluster: "ClusterSeen") -> str:
+    """How many workers there are, how evenly they work, and which one hangs."""
+    said = " · 1 worker" if cluster.workers == 1 else f" · {cluster.workers} workers"
+    least, most = min(cluster.through.values(), default=0), max(cluster.through.values(), default=0)
+    if cluster.workers > 1 and most:
+        said += f" ({least} to {most} videos each)"
+    if cluster.still:
+        worst = max(cluster.still, key=lambda address: cluster.still[address])
+        others = f" and {len(cluster.still) - 1} others" if len(cluster.still) > 1 else ""
+        said += f" · {worst}{others} not moving for {cluster.still[worst]:.0f} s"
+    return said
 
 
 def report_job(result: "JobResult", store: str) -> None:

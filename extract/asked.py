@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from mmf import MmfError
+from mmf.cluster.profile import Profile
 from mmf.extract.backbones import backbone_class
 from mmf.extract.chosen import Chosen
-from mmf.extract.cluster.profile import Profile
 from mmf.extract.manifest import Manifest, read_manifest
 from mmf.extract.manifest.folders import STORE_MARK
 from mmf.extract.request import FeatureRequest

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mmf import MmfError
+from mmf.cluster.watch import ClusterStarted
 from mmf.extract.asked import USUAL, Asked, JobOptions, asked, not_deleted
 from mmf.extract.backbones import Backbone
 from mmf.extract.chosen import Chosen
@@ -26,7 +27,7 @@ from mmf.extract.todo import count
 from mmf.store import FeatureSpec, FeatureStore
 
 if TYPE_CHECKING:
-    from mmf.extract.cluster.connect import Connection
+    from mmf.cluster.connect import Connection
 
 # a process takes seconds to load torch: it is worth it for so many videos, or so large ones
 VIDEOS_PER_LANE = 32
@@ -85,6 +86,8 @@ class _Job:
             JobStarted(inputs=len(self.job.rows), todo=todo, lanes=max(lanes.values(), default=0))
         )
         with Stop() as stop, lanes_kept(), self._cluster(todo) as cluster:
+            if cluster is not None:
+                progress(ClusterStarted(dashboard=cluster.dashboard))
             tally = Tally(self.options.max_failure_rate, progress, stop)
             for names, tasks in groups.items():
                 if not stop.requested:
@@ -96,7 +99,7 @@ class _Job:
         """The cluster of the job, where it has one and something to do."""
         if self.options.cluster is None or not todo:
             return nullcontext()
-        from mmf.extract.cluster.connect import connected
+        from mmf.cluster.connect import connected
         from mmf.store.probe import probe
 
         probe(self.store.files)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from mmf.cluster.watch import ClusterSeen, ClusterStarted
 from mmf.extract.pipeline import Undone, VideoEnded
 from mmf.extract.spent import Spent
 from mmf.extract.stopping import Stop
@@ -69,7 +70,8 @@ class BucketEnded:
     stopped: bool = False  # before its end
 
 
-Progress = Callable[[JobStarted | VideoEnded | Undone | BucketEnded], None]
+Event = JobStarted | VideoEnded | Undone | BucketEnded | ClusterStarted | ClusterSeen
+Progress = Callable[[Event], None]
 
 
 class Tally:
@@ -82,10 +84,13 @@ class Tally:
         self.spent = Spent()
         self._max_failure_rate, self._progress = max_failure_rate, progress
 
-    def __call__(self, event: VideoEnded | Undone | BucketEnded | Spent) -> None:
+    def __call__(self, event: VideoEnded | Undone | BucketEnded | Spent | ClusterSeen) -> None:
         """Count what became of videos, and tell of it; or add what a lane spent."""
         if isinstance(event, Spent):
             self.spent += event
+            return
+        if isinstance(event, ClusterSeen):
+            self._progress(event)
             return
         if isinstance(event, BucketEnded):
             self._add(event.tried, event.failed, event.frames, event.media_seconds)

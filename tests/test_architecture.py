@@ -13,10 +13,11 @@ ROOT = Path(__file__).parents[1]
 NOT_CODE = {"tests", "benchmarks", "docs"}
 ALLOWED = {
     "store": {"store"},
-    "extract": {"store", "extract"},
-    "fuse": {"store", "fuse"},
-    "chaos": {"store", "extract", "chaos"},
-    "commands": {"store", "extract", "fuse", "chaos", "commands"},
+    "cluster": {"cluster"},
+    "extract": {"store", "cluster", "extract"},
+    "fuse": {"store", "cluster", "fuse"},
+    "chaos": {"store", "cluster", "extract", "chaos"},
+    "commands": {"store", "cluster", "extract", "fuse", "chaos", "commands"},
     "cli": {"commands"},
     "matmul": set(),
     "memory": set(),

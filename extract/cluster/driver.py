@@ -20,9 +20,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mmf import MmfError
-from mmf.extract.cluster.connect import Connection, TryAgain
-from mmf.extract.cluster.profile import Profile
-from mmf.extract.cluster.watch import Watch
+from mmf.cluster.connect import Connection, TryAgain
+from mmf.cluster.profile import Profile
+from mmf.cluster.watch import ClusterSeen, Watch
 from mmf.extract.cluster.worker import request_stop, run_bucket
 from mmf.extract.lanes import Work
 from mmf.extract.media.urls import is_far
@@ -59,7 +59,7 @@ class Driver:
         connection: Connection,
         profile: Profile,
         work: Work,
-        on_ended: Callable[[BucketEnded | Spent], None],
+        on_ended: Callable[[BucketEnded | Spent | ClusterSeen], None],
         stop: Stop,
         run: Runner = run_bucket,
     ):
@@ -131,6 +131,8 @@ class Driver:
                 while True:
                     self._take(self._done.get_nowait())
         self._watch.look(busy=bool(self._flight))
+        if news := self._watch.news():
+            self._on_ended(news)
 
     def _take(self, future: "Future") -> None:
         if future.key not in self._flight:

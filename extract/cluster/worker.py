@@ -31,6 +31,7 @@ class _Seat:
         self.lanes = Lanes([])
         self.stop = Stop()
         self.moved = 0  # videos and frames so far: whether it moves at all
+        self.through = 0  # videos so far
         self.ended: dict[str, VideoEnded] = {}
         self.spent = Spent()
 
@@ -57,8 +58,10 @@ class _Seat:
             case Spent():
                 self.spent += event
             case Undone():
+                self.through -= 1
                 self.ended.pop(event.ended.video_id, None)
             case VideoEnded():
+                self.through += 1
                 self.moved += 1 + event.media.frames
                 self.ended[event.video_id] = event
 
@@ -98,11 +101,21 @@ def moved() -> int:
     return sum(seat.moved for seat in list(_seats.values()))
 
 
+def through() -> int:
+    """Videos that the lanes of this worker are through with."""
+    return sum(seat.through for seat in list(_seats.values()))
+
+
 def _show_in_heartbeat() -> None:
     from distributed import get_worker
 
     get_worker().metrics.setdefault("mmf_moved", _moved_of)
+    get_worker().metrics.setdefault("mmf_through", _through_of)
 
 
 def _moved_of(_worker: Any) -> int:
     return moved()
+
+
+def _through_of(_worker: Any) -> int:
+    return through()

@@ -7,11 +7,11 @@ import pytest
 from distributed.scheduler import KilledWorker
 
 from mmf import MmfError
+from mmf.cluster import watch as watch_module
+from mmf.cluster.connect import Connection, TryAgain
+from mmf.cluster.profile import Profile
 from mmf.extract.cluster import driver as driver_module
-from mmf.extract.cluster import watch as watch_module
-from mmf.extract.cluster.connect import Connection, TryAgain
 from mmf.extract.cluster.driver import LOSSES, Driver
-from mmf.extract.cluster.profile import Profile
 from mmf.extract.lanes import Work
 from mmf.extract.manifest import Input
 from mmf.extract.pipeline import BUCKET_VIDEOS, Task

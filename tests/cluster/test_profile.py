@@ -3,7 +3,7 @@
 import pytest
 
 from mmf import MmfError
-from mmf.extract.cluster.profile import Profile, is_loopback, read_profile
+from mmf.cluster.profile import Profile, is_loopback, read_profile
 
 
 @pytest.mark.parametrize(

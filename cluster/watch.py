@@ -2,12 +2,13 @@
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mmf import MmfError
-from mmf.extract.cluster.connect import Connection, TryAgain
-from mmf.extract.cluster.profile import Profile
-from mmf.extract.stopping import Stop
+from mmf.cluster.connect import Connection, TryAgain
+from mmf.cluster.profile import Profile
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -17,7 +18,30 @@ logger = logging.getLogger(__name__)
 EVERY = 5.0  # seconds between two questions to the scheduler
 SCALE_AFTER = 60.0  # seconds with too few workers, before they are asked for again
 ANSWER = 10.0  # seconds that the scheduler has for an answer
+STILL_AFTER = 60.0  # seconds in which a busy worker has not moved, before that is said
 REFUSALS = 5  # of workers on one host, before the job ends
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterStarted:
+    """Said once, when a job has its cluster."""
+
+    dashboard: str  # see `Connection.dashboard`
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSeen:
+    """How a cluster is, as its scheduler said a moment ago; workers by their addresses."""
+
+    workers: int  # that can do this work
+    through: Mapping[str, int] = field(default_factory=dict)  # videos that each is through with
+    still: Mapping[str, float] = field(default_factory=dict)  # seconds; busy ones that do not move
+
+
+class Stop(Protocol):
+    """A wish to stop, whoever has it."""
+
+    requested: str  # "" = nobody
 
 
 class Watch:
@@ -29,6 +53,8 @@ class Watch:
         self.workers = self.most = 0  # that can do this work: now, and at most so far
         self._asked = self._with_workers = self._with_all = self._moved = time.monotonic()
         self._seen: dict[str, int] = {}
+        self._since: dict[str, float] = {}  # when each worker last moved, or had nothing to do
+        self._news: ClusterSeen | None = None
         self._refused: dict[str, list[str]] = {}  # host → reasons
 
     def wait_for_workers(self, stop: Stop) -> None:
@@ -70,6 +96,11 @@ class Watch:
         """Something got done."""
         self._moved = time.monotonic()
 
+    def news(self) -> ClusterSeen | None:
+        """How the cluster is, where it was asked since the last call."""
+        news, self._news = self._news, None
+        return news
+
     def refuse(self, future: "Future", host: str, why: str) -> None:
         """The worker that has this result cannot do this work; it is sent away, and named."""
         reasons = self._refused.setdefault(host, [])
@@ -102,8 +133,24 @@ class Watch:
         seen = {a: int(w["metrics"].get("mmf_moved", 0)) for a, w in able.items()}
         if any(n > self._seen.get(a, 0) for a, n in seen.items()):
             self._moved = now
+        self._news = ClusterSeen(
+            workers=len(able),
+            through={a: int(w["metrics"].get("mmf_through", 0)) for a, w in able.items()},
+            still=self._still(able, seen, now),
+        )
         self._seen = seen
         self._bring_back(now)
+
+    def _still(
+        self, able: Mapping[str, Any], seen: Mapping[str, int], now: float
+    ) -> dict[str, float]:
+        """For how long busy workers have not moved, where that is long."""
+        for address, moved in seen.items():
+            busy = able[address]["metrics"].get("task_counts", {}).get("executing")
+            if not busy or moved != self._seen.get(address):
+                self._since[address] = now
+        self._since = {a: self._since.get(a, now) for a in seen}
+        return {a: now - t for a, t in self._since.items() if now - t > STILL_AFTER}
 
     @property
     def _wanted(self) -> int:

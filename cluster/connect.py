@@ -13,11 +13,12 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from mmf import MmfError
-from mmf.extract.cluster import settings
-from mmf.extract.cluster.profile import Profile
+from mmf.cluster import settings
+from mmf.cluster.profile import Profile
 
 if TYPE_CHECKING:
     from distributed import Client, Security
@@ -42,9 +43,20 @@ class Connection:
 
     @property
     def dashboard(self) -> str:
-        """Where Dask shows what its workers do; '' where it does not."""
-        info = self.client.scheduler_info(n_workers=0)
-        return str(self.client.dashboard_link) if info["services"].get("dashboard") else ""
+        """Where Dask shows what its workers do; '' where it does not.
+
+        Pictures need Bokeh where the scheduler runs; without it, a page of numbers.
+        """
+        try:
+            info = self.client.scheduler_info(n_workers=0)
+            if not info["services"].get("dashboard"):
+                return ""
+            link = str(self.client.dashboard_link)
+            if link.endswith("/status") and not self.client.run_on_scheduler(find_spec, "bokeh"):
+                link = link.removesuffix("/status") + "/info/main/workers.html"
+        except OSError:  # a scheduler that has just gone; whoever works with it will say so
+            return ""
+        return link
 
 
 @contextlib.contextmanager
