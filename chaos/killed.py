@@ -33,7 +33,7 @@ ROLES = {"decoder": 8, "lane": 8, "worker": 6, "nanny": 3, "driver": 3, "schedul
 WORKERS = 2
 PAUSE = (0.05, 0.8)  # seconds between two kills
 FILES, VIDEOS = 12, 240  # each file stands for several videos
-DEADLINE = 120.0  # seconds without a kill and without an end: a hang, which is a fault
+DEADLINE = 300.0  # seconds without a kill and without an end: a hang, which is a fault
 _MARKS = {"decoder": "mmf.extract.decoder.child", "lane": "mmf.extract.lane_process"}
 
 

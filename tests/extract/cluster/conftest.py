@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mmf.cluster.settings import environment
 from mmf.extract import FeatureRequest, extract
-from mmf.extract.cluster.settings import environment
 from mmf.extract.sample_set import make_sample_set
 from mmf.store import FeatureStore
 

@@ -11,11 +11,11 @@ import psutil
 import pytest
 
 from mmf import MmfError
+from mmf.cluster.connect import connected
+from mmf.cluster.profile import Profile
+from mmf.cluster.settings import warn_of
 from mmf.extract import FeatureRequest, JobOptions, extract
 from mmf.extract.canary import FOLDER
-from mmf.extract.cluster.connect import connected
-from mmf.extract.cluster.profile import Profile
-from mmf.extract.cluster.settings import warn_of
 from mmf.store import FeatureStore
 
 REQUESTS = [

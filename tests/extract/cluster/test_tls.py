@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from distributed import Client, Security
 
-from mmf.extract.cluster.connect import connected
-from mmf.extract.cluster.profile import read_profile
+from mmf.cluster.connect import connected
+from mmf.cluster.profile import read_profile
 
 
 def make_authority(folder):
