@@ -180,7 +180,7 @@ def _scale(profile: Profile, cluster: Any, count: int) -> None:
         there = {str(w["name"]) for w in cluster.scheduler_info["workers"].values()}
         for name, job in list(cluster.workers.items()) if found.returncode == 0 else ():
             if str(name) not in there and job.job_id and job.job_id not in found.stdout.split():
-                cluster.worker_spec.pop(name, None)
+                cluster.workers.pop(name, None)  # then it is one that is to be opened
     cluster.scale(count)
 
 
