@@ -10,9 +10,11 @@ import logging
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +88,7 @@ def connected(profile: Profile, *, gpu: bool = False) -> Iterator[Connection]:
             settings.warn_of(client)
         yield Connection(
             client=client,
-            scale=None if cluster is None else cluster.scale,
+            scale=None if cluster is None else partial(_scale, profile, cluster),
             workers=_wanted(profile) if cluster is not None else profile.workers or 0,
         )
 
@@ -177,6 +179,21 @@ def _job_queue(profile: Profile, gpu: bool) -> Any:
     return getattr(made, kind)(
         protocol="tls://", security=True if security is None else security, **options
     )
+
+
+def _scale(profile: Profile, cluster: Any, count: int) -> None:
+    """Bring a cluster to so many workers; Dask does not notice a job that ends before its worker.
+
+    Those that wait in the queue keep their places.
+    """
+    if profile.scheduler == "slurm":
+        line = ["squeue", "--me", "-h", "-o", "%A"]
+        found = subprocess.run(line, capture_output=True, text=True, timeout=60)
+        there = {str(w["name"]) for w in cluster.scheduler_info["workers"].values()}
+        for name, job in list(cluster.workers.items()) if found.returncode == 0 else ():
+            if str(name) not in there and job.job_id and job.job_id not in found.stdout.split():
+                cluster.workers.pop(name, None)  # then it is one that is to be opened
+    cluster.scale(count)
 
 
 def _lifetime(walltime: str) -> list[str]:

@@ -6,6 +6,8 @@ are blamed with the one that killed it; a job without workers waits for ever.
 """
 
 import logging
+import shlex
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -78,3 +80,7 @@ def _read(names: tuple[str, ...]) -> dict[str, Any]:
     import dask
 
     return {name: dask.config.get(name) for name in names}
+
+
+if __name__ == "__main__":  # eval "$(python -m mmf.cluster.settings)"
+    sys.stdout.writelines(f"export {k}={shlex.quote(v)}\n" for k, v in environment().items())

@@ -107,6 +107,7 @@ class Watch:
         reasons.append(why)
         logger.error("a worker on %s is refused: %s", host, why)
         there = self._client.who_has([future]).get(future.key, ()) if host else ()
+        future.release()  # else Dask copies it to another worker first
         if there:
             self._client.retire_workers(list(there), close_workers=True, remove=True)
         self._ask()

@@ -88,7 +88,7 @@ def test_a_cancelled_job_of_slurm_is_asked_for_again(
     def cancel():
         there = eventually(jobs)
         subprocess.run(["scancel", there[0]], check=True)
-        cancelled.append(there[0])
+        cancelled.append(there[0])  # before its worker came, which Dask would never notice
 
     canceller = threading.Thread(target=cancel)
     canceller.start()
