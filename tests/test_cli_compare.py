@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import subprocess
 import sys
 
 import numpy as np
@@ -125,12 +126,13 @@ def test_what_every_run_warns_of_is_said_once(folder, caplog):
     assert len(said) == 1
 
 
-def test_a_cluster_gives_the_table_of_one_process(folder, capsys):
+def test_a_cluster_gives_the_table_of_one_process(folder):
     line = "compare --fusions single --seeds 1 --steps 4 --device cpu"
     mmf(f"{line} --out here")
-    mmf(f"{line} --out there --scheduler local --workers 2")
-    assert "there/runs/" in (said := capsys.readouterr()).err
-    assert "0 left, 2 workers" in said.err
+    words = f"{line} --out there --scheduler local --workers 2".split()
+    command = [sys.executable, "-m", "mmf.cli", *words]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert "0 left, 2 workers" in run.stderr
     tables = [
         [
             {k: v for k, v in row.items() if k.partition(" (")[0] not in VARYING}
