@@ -41,7 +41,9 @@ class ClusterSeen:
 class Stop(Protocol):
     """A wish to stop, whoever has it."""
 
-    requested: str  # "" = nobody
+    @property
+    def requested(self) -> str:
+        """Why; "" where nobody has it."""
 
 
 class Watch:

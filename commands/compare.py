@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmf import MmfError
+from mmf.commands.cluster_options import cluster_options, profile_of
 from mmf.commands.shell import STORE, plain, show_columns
 
 if TYPE_CHECKING:
+    from mmf.cluster.profile import Profile
     from mmf.fuse import TrainConfig
+    from mmf.fuse.compare.elsewhere import Elsewhere
     from mmf.fuse.compare.question import Question, Row
 
 
@@ -46,15 +49,22 @@ if TYPE_CHECKING:
 @click.option("--against", default="", metavar="ROW", help="What rows differ from.  [the first]")
 @click.option("--resamples", default=2000, show_default=True, help="Of the bootstrap.")
 @click.option("--device", help="auto, cpu or cuda.")
+@cluster_options
+@click.option("--workers", type=int, help="Of the cluster.  [default: as its cores allow]")
 def compare(out: str, against: str, resamples: int, **options: Any) -> None:
     """Train what is named with several seeds under equal budgets, and print one table.
 
     Killed anywhere, the same command goes on. `--fusions single` is each feature alone.
 
+    With --scheduler the trainings are spread over a cluster whose workers see the store and --out
+    under the same paths. Each has as many threads as it would have here, so that the same numbers
+    come of it; with OMP_NUM_THREADS=1 in the environment, one for each core of this machine.
+
     \b
     mmf compare --fusions single,concat,mfb --steps 200 --out comparison
     mmf compare --fusions concat,fc_concat,mfb --aggregates mean,netvlad,dbof --grid lr=1e-3,1e-4
     mmf compare --fusions concat,mfb --train-videos 500,5000
+    OMP_NUM_THREADS=1 mmf compare --fusions concat,mfb --scheduler local
     mmf compare --recipe mfb_mean --feature-sets rgb+audio --steps 2000 --seeds 1
     """
     from mmf.fuse.compare import table
@@ -63,17 +73,19 @@ def compare(out: str, against: str, resamples: int, **options: Any) -> None:
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise MmfError("`mmf compare` is one process; torchrun is for `mmf train`.")
+    profile = profile_of(options)
     question, more = _question(options)
     folder = Path(out)
     runs = question.seeds * sum(len(row.cells) for row in question.rows)
     click.echo(f"{runs} runs in {folder / 'runs'}", err=True)
-    with _said_once():
+    with _said_once(), _trainer(profile, options["device"] == "cuda") as trainer:
         answers = answer(
             question,
             folder,
             against=against,
             resamples=resamples,
-            tell=lambda sentence: click.echo(plain(sentence), err=True),
+            tell=_tell,
+            trainer=trainer,
         )
     notes = [*table.notes(answers, against, resamples), *more]
     table.write_csv(answers, folder / "table.csv")
@@ -86,6 +98,30 @@ def compare(out: str, against: str, resamples: int, **options: Any) -> None:
     click.echo(f"{folder}: {', '.join(['table.csv', 'table.md', *drawn])}")
     if not drawn:
         click.echo("For the curves: pip install 'mmf-video[plots]', and the same command again.")
+
+
+def _tell(sentence: str) -> None:
+    click.echo(plain(sentence), err=True)
+
+
+@contextmanager
+def _trainer(profile: "Profile | None", gpu: bool) -> Iterator["Elsewhere | None"]:
+    """What trains on the cluster, where there is one."""
+    if profile is None:
+        yield None
+        return
+    import torch
+
+    from mmf.cluster.connect import connected
+    from mmf.fuse.compare.elsewhere import Elsewhere
+
+    if profile.scheduler == "local" and profile.workers is None:
+        cores = len(os.sched_getaffinity(0))
+        profile = replace(profile, workers=max(1, cores // torch.get_num_threads()))
+    with connected(profile, gpu=gpu) as connection:
+        if link := connection.dashboard:
+            _tell(f"mmf: what the cluster does: {link}")
+        yield Elsewhere(connection, profile, gpu=gpu, tell=_tell)
 
 
 class _Once(logging.Filter):

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmf import MmfError
+from mmf.commands.cluster_options import cluster_options, profile_of
 from mmf.commands.extract_report import Progress, report_job, report_plan
 from mmf.commands.feature_options import row_options
 from mmf.commands.shell import STORE
 
 if TYPE_CHECKING:
-    from mmf.cluster.profile import Profile
     from mmf.extract import FeatureRequest, Manifest
     from mmf.store import FeatureStore
 
@@ -97,13 +97,7 @@ def _keep_split(store: "FeatureStore", manifest: "Manifest") -> None:
 @click.option("--batch-size", default="auto", metavar="auto|N", help="Rows per forward pass.")
 @click.option("--dtype", default="float16", type=click.Choice(["float16", "float32", "uint8"]))
 @click.option("--workers", type=int, help="Lanes.  [default: one per core, one on a GPU]")
-@click.option(
-    "--scheduler",
-    metavar="KIND|ADDRESS",
-    help="A Dask cluster: local, slurm, pbs, kubernetes, or tcp://… or tls://… of one that runs.",
-)
-@click.option("--profile", metavar="FILE", help="A TOML file that describes the cluster.")
-@click.option("--insecure-cluster", is_flag=True, help="A plain tcp:// scheduler is meant.")
+@cluster_options
 @click.option("--shard", metavar="i/n", help="Only the i-th of n parts (from 0) of the videos.")
 @click.option("--retry", type=click.Choice(["failed"]), help="Only the failed videos, again.")
 @click.option("--allow-partial", is_flag=True, help="Take files that end too early.")
@@ -140,7 +134,7 @@ def extract(source: str, store: str, **options: Any) -> int:
         allow_partial=options["allow_partial"],
         max_failure_rate=options["max_failure_rate"],
         replace=options["replace"],
-        cluster=_cluster(options),
+        cluster=profile_of(options),
         shard=_shard(options["shard"]),
     )
     if options["dry_run"]:
@@ -169,21 +163,6 @@ def _sample(given: Sequence[str], *, dry_run: bool) -> tuple[str | None, int]:
     if numbers == ["0"] or (names and names[0] not in ("grid", "keyframes")):
         raise MmfError(f"--sample {given[0]!r}: expected grid, keyframes or a number of videos.")
     return (names[0] if names else None), int(numbers[0]) if numbers else 0
-
-
-def _cluster(options: Mapping[str, Any]) -> "Profile | None":
-    from mmf.cluster.profile import read_profile
-
-    if options["scheduler"] is None:
-        if options["profile"]:
-            raise MmfError("--profile describes a cluster: name its kind, --scheduler slurm.")
-        return None
-    return read_profile(
-        options["scheduler"],
-        options["profile"],
-        workers=options["workers"],
-        insecure=options["insecure_cluster"],
-    )
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

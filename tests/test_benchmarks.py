@@ -153,3 +153,9 @@ def test_asking_a_policy_gives_the_scores_of_everything(tmp_path, capsys, monkey
     computed, every = map(int, cells[2].split(" of "))
     assert 0 < computed < every == 32
     assert float(cells[-2]) < 1e-5
+
+
+def test_the_cost_of_a_cluster_is_measured():
+    found = load("cluster").measure(videos=40, workers=1)
+    assert found["ms of a video"] > 0
+    assert 0 < found["bytes of a bucket's end"] < 1000

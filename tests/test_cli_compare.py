@@ -1,7 +1,9 @@
 """`mmf compare` and the recipes, as a user types them."""
 
+import csv
 import json
 import logging
+import subprocess
 import sys
 
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 from mmf import MmfError, cli
 from mmf.fuse.recipes import RECIPES
 from mmf.store import FeatureSpec, FeatureStore, Track
+
+VARYING = {"seconds per epoch", "milliseconds per item", "bytes on disk"}
 
 
 @pytest.fixture
@@ -120,3 +124,31 @@ def test_what_every_run_warns_of_is_said_once(folder, caplog):
         mmf("compare --seeds 2 --steps 1 --device cpu")
     said = [r.getMessage() for r in caplog.records if "have no rows" in r.getMessage()]
     assert len(said) == 1
+
+
+def test_a_cluster_gives_the_table_of_one_process(folder):
+    line = "compare --fusions single --seeds 1 --steps 4 --device cpu"
+    mmf(f"{line} --out here")
+    words = f"{line} --out there --scheduler local --workers 2".split()
+    command = [sys.executable, "-m", "mmf.cli", *words]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert "0 left, 2 workers" in run.stderr
+    tables = [
+        [
+            {k: v for k, v in row.items() if k.partition(" (")[0] not in VARYING}
+            for row in csv.DictReader((folder / out / "table.csv").open())
+        ]
+        for out in ("here", "there")
+    ]
+    assert tables[0] == tables[1]
+    assert tables[0][0].keys() > {"row", "accuracy"}
+    for run in (folder / "here").glob("runs/*/seed-*"):
+        other = folder / "there" / run.relative_to(folder / "here")
+        assert (run / "done.json").read_bytes() == (other / "done.json").read_bytes()
+
+
+@pytest.mark.parametrize("scheduler", ["tcp://127.0.0.1:1", "tcp://10.0.0.1:8786"])
+def test_a_scheduler_that_cannot_be_used_is_said(folder, scheduler, monkeypatch):
+    monkeypatch.setattr("mmf.cluster.connect.CONNECT_TIMEOUT", 0.5)
+    with pytest.raises(MmfError, match=r"no scheduler answers at|over plain TCP"):
+        mmf(f"compare --steps 1 --scheduler {scheduler}")

@@ -5,10 +5,12 @@ is never done again: killed anywhere, the same call goes on. Every run has the s
 the same rule to stop early and, by its seed, the same order of items (`fuse.training.loop`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,13 +18,24 @@ import torch
 from mmf import MmfError, unknown
 from mmf.fuse.compare.bootstrap import RESAMPLES, Interval, paired_interval
 from mmf.fuse.compare.question import Cell, Question, Row, begin
-from mmf.fuse.compare.running import Trained, trained
+from mmf.fuse.compare.running import Here, Trained
 from mmf.fuse.compare.scores import Scores, scores_of
 from mmf.fuse.config import TrainConfig
 from mmf.fuse.training.loop import Interrupted
 from mmf.store import FeatureStore
 
 Tell = Callable[[str], None]
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """Trains runs: here (`running.Here`), or on a cluster (`elsewhere.Elsewhere`)."""
+
+    def ahead(self, configs: Iterable[TrainConfig]) -> None:
+        """These will be asked for."""
+
+    def __call__(self, config: TrainConfig) -> Trained:
+        """What comes of a run; raises MmfError where it cannot be trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +57,13 @@ def compare(
     against: str = "",
     resamples: int = RESAMPLES,
     tell: Tell = lambda sentence: None,
+    trainer: Trainer | None = None,
 ) -> list[Answer]:
     """Answer a question in a folder; the rows in order, each held against one of them.
 
     `against` is the name of a row, the first one by default; `tell` is given a sentence for each
-    run. A cell that cannot be trained does not stop the others: a row without any has a `failure`.
+    run; `trainer` trains them, one after another in this process by default. A cell that cannot be
+    trained does not stop the others: a row without any has a `failure`.
     Raises MmfError where the folder holds another comparison or no row could be trained, and
     Interrupted on SIGTERM: the same call goes on.
     """
@@ -59,9 +74,11 @@ def compare(
     for store in {row.cells[0].config.store for row in question.rows}:
         FeatureStore(store)  # that it is not there is no matter of a single row
     begin(question, out)
+    trainer = trainer or Here()
+    trainer.ahead(run for row in question.rows for run in _ready(row, question, out, {}))
     answers: dict[str, Answer] = {}
     for row in question.rows:
-        answers[row.name] = _trained_row(row, question, out, answers, tell)
+        answers[row.name] = _trained_row(row, question, out, answers, tell, trainer)
     found = [_scored_row(answer, tell) for answer in answers.values()]
     if all(answer.failure for answer in found):
         raise MmfError(f"no row could be trained; {found[0].row.name}: {found[0].failure}")
@@ -70,16 +87,32 @@ def compare(
     return [replace(a, interval=_interval(a, theirs, resamples)) for a in found]
 
 
+def _ready(
+    row: Row, question: Question, out: Path, before: Mapping[str, Answer]
+) -> Iterator[TrainConfig]:
+    """The runs of a row for which all that they take from other rows is there."""
+    for cell in row.cells:
+        for number, config in enumerate(question.runs(cell, out)):
+            with suppress(MmfError):  # said when it is asked for
+                yield _with_runs(config, number, before)
+
+
 def _trained_row(
-    row: Row, question: Question, out: Path, before: Mapping[str, Answer], tell: Tell
+    row: Row,
+    question: Question,
+    out: Path,
+    before: Mapping[str, Answer],
+    tell: Tell,
+    trainer: Trainer,
 ) -> Answer:
     """Train the row's cells with all seeds, and choose the one that validation likes best."""
     best: tuple[tuple[float, float], Cell, tuple[Trained, ...]] | None = None
     failures: list[str] = []
+    trainer.ahead(_ready(row, question, out, before))
     for cell in row.cells:
         try:
             runs = tuple(
-                _trained_run(config, number, before, tell)
+                _trained_run(trainer, _with_runs(config, number, before), tell)
                 for number, config in enumerate(question.runs(cell, out))
             )
         except Interrupted as stopped:
@@ -99,10 +132,8 @@ def _trained_row(
     return Answer(row=row, cell=best[1], runs=best[2])
 
 
-def _trained_run(
-    config: TrainConfig, number: int, before: Mapping[str, Answer], tell: Tell
-) -> Trained:
-    run = trained(_with_runs(config, number, before))
+def _trained_run(trainer: Trainer, config: TrainConfig, tell: Tell) -> Trained:
+    run = trainer(config)
     tell(f"{run.path}: best validation {run.metric} {run.value:.4f} at step {run.step}")
     return run
 

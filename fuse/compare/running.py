@@ -8,7 +8,7 @@ speed.jsonl  a line for each evaluation: seconds that an epoch takes, without th
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,15 +32,38 @@ class Trained:
     step: int
 
 
-def trained(config: TrainConfig) -> Trained:
-    """Train the run in `config.out` to its end, from where an earlier start of it stopped."""
+class Here:
+    """Trains a run when it is asked for, in this process."""
+
+    def ahead(self, configs: Iterable[TrainConfig]) -> None:
+        """These will be asked for."""
+
+    def __call__(self, config: TrainConfig) -> Trained:
+        """What comes of a run; raises MmfError where it cannot be trained."""
+        return trained(config)
+
+
+def trained(config: TrainConfig, moved: Callable[[], None] = lambda: None) -> Trained:
+    """Train the run in `config.out` to its end, from where an earlier start of it stopped.
+
+    `moved` is called after each step.
+    """
+    if (there := finished(config)) is not None:
+        return there
+    path = Path(config.out)
+    if path.exists() and not (path / "config.json").exists():
+        shutil.rmtree(path)  # a kill came before its first file
+    speed = _Speed(path, moved)
+    train(config, speed.row, on_step=speed.step, resume=path.exists())
+    write_json(path / _DONE, found := _best(path))
+    return Trained(path=path, **found)
+
+
+def finished(config: TrainConfig) -> Trained | None:
+    """The run in `config.out`, where it was trained to its end."""
     path = Path(config.out)
     if not (path / _DONE).exists():
-        if path.exists() and not (path / "config.json").exists():
-            shutil.rmtree(path)  # a kill came before its first file
-        speed = _Speed(path)
-        train(config, speed.row, on_step=speed.step, resume=path.exists())
-        write_json(path / _DONE, _best(path))
+        return None
     return Trained(path=path, **json.loads((path / _DONE).read_text(encoding="utf-8")))
 
 
@@ -63,13 +86,14 @@ def bytes_on_disk(path: Path) -> int:
 class _Speed:
     """Writes down how fast a training goes."""
 
-    def __init__(self, path: Path):
-        self._place = path / _SPEED
+    def __init__(self, path: Path, moved: Callable[[], None]):
+        self._place, self._moved = path / _SPEED, moved
         self._rate = 0.0
 
     def step(self, told: Mapping[str, Any]) -> None:
         """The rate since the last evaluation."""
         self._rate = told["items_per_second"]
+        self._moved()
 
     def row(self, row: Mapping[str, Any]) -> None:
         """An evaluation is done; what was learned until it had this rate."""

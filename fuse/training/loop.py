@@ -60,7 +60,7 @@ def train(
     it was begun with. Under torchrun every process takes its part of each batch.
     Raises MmfError where there is nothing to learn from, NonFinite, or Interrupted on SIGTERM.
     """
-    with joined() as world, _sigterm() as stop, memory_kept():
+    with joined() as world, sigterm() as stop, memory_kept():
         store = FeatureStore(config.store)
         run, plan = (resumed if resume else begun)(config, store, world)
         what = prepared(run, plan, store, world)
@@ -219,7 +219,7 @@ def _interrupted(run: Run, state: State) -> Interrupted:
 
 
 @contextmanager
-def _sigterm() -> Iterator[threading.Event]:
+def sigterm() -> Iterator[threading.Event]:
     """An event that SIGTERM sets, so that the loop can stop between two steps."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
