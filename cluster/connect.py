@@ -121,6 +121,9 @@ def _started(profile: Profile, gpu: bool) -> Iterator[Any]:
     finally:
         with contextlib.suppress(Exception):  # on the way out of a cluster that may be broken
             made.close(timeout=10)
+        for name in ("ca_file", "cert", "key"):  # a job's certificates go with it
+            with contextlib.suppress(AttributeError, OSError):
+                getattr(made, f"_job_{name}").close()
 
 
 def _local(profile: Profile, gpu: bool) -> Any:
