@@ -42,6 +42,16 @@ def committed(store, feature="rgb"):
     return 0
 
 
+@pytest.mark.parametrize(("kind", "submit"), [("slurm", "sbatch"), ("pbs", "qsub")])
+def test_a_batch_system_that_is_not_here_is_said_at_once(kind, submit, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with (
+        pytest.raises(MmfError, match=f"there is no {submit!r} on this machine"),
+        connected(Profile(scheduler=kind)),
+    ):
+        pass
+
+
 def test_a_worker_whose_rows_are_others_is_refused_by_its_host_and_none_is_left(source, tmp_path):
     store = FeatureStore.create(tmp_path / "s.mmf")
     extract(source, store, REQUESTS, JobOptions(shard=(0, 1000)))  # makes the features alone
