@@ -19,7 +19,7 @@ EVERY = 5.0  # seconds between two questions to the scheduler
 SCALE_AFTER = 60.0  # seconds with too few workers, before they are asked for again
 ANSWER = 10.0  # seconds that the scheduler has for an answer
 STILL_AFTER = 60.0  # seconds in which a busy worker has not moved, before that is said
-REFUSALS = 5  # of workers on one host, before the job ends
+REFUSALS = 5  # of one host, by workers that nobody could send away, before the job ends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ class Watch:
         if there:
             self._client.retire_workers(list(there), close_workers=True, remove=True)
         self._ask()
-        if not self.workers or len(reasons) >= REFUSALS:
+        if not self.workers or (not there and len(reasons) >= REFUSALS):
             raise MmfError(f"no worker is left that can do this: on {host}, {why}")
 
     def _ask(self) -> None:

@@ -221,7 +221,8 @@ def test_a_job_that_every_worker_refuses_ends_with_the_reason():
         run(scheduler)
 
 
-def test_a_wish_to_stop_hands_out_no_more_and_takes_what_is_done():
+def test_a_wish_to_stop_hands_out_no_more_and_takes_what_is_done(monkeypatch):
+    monkeypatch.setattr(driver_module, "LEAVING", 1.0)
     stop = Stop()
 
     def answer(number, tasks):
