@@ -14,7 +14,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,12 @@ def offered(modality: str) -> dict[str, str]:
     }
 
 
-def _package(entry: EntryPoint) -> str:
+def _package(entry: Any) -> str:
+    # of importlib.metadata, or of its backport, which Dask loads where Python is old
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.module
 
 
-def _loaded(entry: EntryPoint) -> Any:
+def _loaded(entry: Any) -> Any:
     try:
         return entry.load()
     except (ImportError, AttributeError, SyntaxError) as error:
