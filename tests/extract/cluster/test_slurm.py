@@ -11,7 +11,7 @@ import pytest
 
 from mmf.cluster.profile import read_profile
 from mmf.extract import FeatureRequest, JobOptions, extract
-from mmf.extract.cluster import watch
+from mmf.cluster import watch
 
 SCRIPT = Path(__file__).with_name("slurm")
 REQUESTS = [
