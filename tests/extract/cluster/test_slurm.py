@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mmf.cluster import watch
 from mmf.cluster.profile import read_profile
 from mmf.extract import FeatureRequest, JobOptions, extract
-from mmf.cluster import watch
 
 SCRIPT = Path(__file__).with_name("slurm")
 REQUESTS = [
