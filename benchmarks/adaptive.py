@@ -61,7 +61,7 @@ def trained(store: FeatureStore, out: Path, rate: str) -> Path:
     if rate != LEARNED:
         options = {**ROLES, "decisions": "random", "rate": {"rgb": float(rate), "audio": 1.0}}
     config = TrainConfig(
-        store=store.path, out=out, fusion="policy", fusion_options=options, epochs=4
+        store=store.path, out=out, fusion="policy", fusion_options=options, epochs=5
     )
     return Path(train(config))
 
