@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmf import MmfError
-from mmf.commands.media_given import manifest_of, say_failures
+from mmf.commands.media_given import check_ended, manifest_of, say_failures
 
 if TYPE_CHECKING:
     from mmf.extract import Counted, JobResult, Manifest
@@ -108,8 +108,7 @@ class Adaptive:
         options = JobOptions(max_failure_rate=1.0)
         result = run_job(manifest, self._folder / name, requests, options, **chosen)
         say_failures(self._folder / name)
-        if result.failed == len(self._manifest):
-            raise MmfError("none of the videos could be used.")
+        check_ended(result, len(self._manifest))
         return result
 
     def _askings(self) -> Iterator[tuple["Asking", "Items"]]:

@@ -10,7 +10,7 @@ import click
 from mmf import MmfError
 
 if TYPE_CHECKING:
-    from mmf.extract import Manifest
+    from mmf.extract import JobResult, Manifest
     from mmf.store import FeatureSpec
 
 
@@ -49,9 +49,24 @@ def extract_as_trained(specs: Iterable["FeatureSpec"], videos: Sequence[str], st
     manifest = manifest_of(videos)
     result = run_job(manifest, store, requests, JobOptions(max_failure_rate=1.0))
     say_failures(store)
-    if result.failed == len(manifest):
-        raise MmfError("none of the videos could be used.")
+    check_ended(result, len(manifest))
     return store
+
+
+def check_ended(result: "JobResult", videos: int) -> None:
+    """Raise where a job was told to stop, or none of its videos could be used."""
+    if result.stopped:
+        raise Stopped(result)
+    if result.failed == videos:
+        raise MmfError("none of the videos could be used.")
+
+
+class Stopped(MmfError):
+    """What was to be predicted was not extracted to its end."""
+
+    def __init__(self, result: "JobResult"):
+        super().__init__(f"stopped by {result.stopped}; nothing was predicted. Run it again.")
+        self.exit_code = result.exit_code
 
 
 def say_failures(store: Path) -> None:

@@ -15,6 +15,7 @@ from mmf import MmfError, cli
 from mmf.commands.adaptive import Adaptive
 from mmf.extract.lanes import LaneProcess
 from mmf.extract.sample_set import make_sample_set
+from mmf.extract.stopping import Stop
 from mmf.fuse import Ensemble
 
 CLUES = {"clues": ["audio"], "modalities": ["rgb", "audio"], "layers": [8], "hidden": 8}
@@ -211,3 +212,16 @@ def test_a_silent_video_uses_pictures_and_an_unseen_one_sound(there, capsys):
     capsys.readouterr()
     predicted(run, "odd/short.mp4")
     assert "rgb in 100%, audio in 100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [(), ("--no-policy",)])
+def test_a_prediction_that_is_told_to_stop_is_none_of_a_part(there, monkeypatch, more):
+    run = train("learned")
+    monkeypatch.setattr(Stop, "__init__", lambda self, signals=(): None)
+    monkeypatch.setattr(Stop, "__enter__", lambda self: self)
+    monkeypatch.setattr(Stop, "__exit__", lambda self, *_: None)
+    monkeypatch.setattr(Stop, "requested", "SIGTERM", raising=False)
+    with pytest.raises(MmfError, match="stopped by SIGTERM; nothing was predicted") as raised:
+        mmf("predict", run, "clips", "--out", "stopped.csv", *more)
+    assert raised.value.exit_code == 75
+    assert not Path("stopped.csv").exists()
