@@ -123,8 +123,6 @@ class Watch:
             found = self._client.sync(self._client.scheduler.identity, callback_timeout=ANSWER)
         except (OSError, TimeoutError):
             return  # silence is not movement: the stall's clock goes on
-        except TypeError:  # an older scheduler
-            found = {"workers": {}}
         workers: dict[str, Any] = found["workers"]
         able = {a: w for a, w in workers.items() if not self._gpu or w["resources"].get("GPU")}
         self.workers, now = len(able), time.monotonic()

@@ -42,6 +42,8 @@ def main() -> None:
         try:
             while work := _next(pipe, stop):
                 if bench is None or bench.work != work:
+                    if bench is not None and bench.decoder is not None:
+                        bench.decoder.close()
                     bench = _Bench.of(work)
                 bench.run(pipe, stop)
                 pipe.send(THROUGH)

@@ -181,12 +181,12 @@ class Driver:
         """Let lanes commit what is finished, count it, and go."""
         deadline = time.monotonic() + LEAVING
         with contextlib.suppress(Exception):  # of a scheduler that may be gone
-            self._client.run(request_stop, wait=False)
-        waiting = [(b, f) for b, f in self._flight.values() if f.status == "pending"]
-        for bucket, future in waiting:
-            if time.monotonic() - bucket.begun < _LOOK:
-                with contextlib.suppress(Exception):
+            begun = {key for keys in self._client.processing().values() for key in keys}
+            for key, (_, future) in list(self._flight.items()):
+                if future.status == "pending" and key not in begun:  # nor is it to begin any more
+                    del self._flight[key]
                     future.cancel()
+            self._client.run(request_stop, wait=False)
         while self._flight and time.monotonic() < deadline and self._watch.running():
             try:
                 self._take(self._done.get(timeout=_LOOK))

@@ -77,6 +77,9 @@ class Scheduler:
         self.retired += workers
         self.there -= 1
 
+    def processing(self):
+        return {"w0": ()}
+
     def run(self, call, wait):
         for future in self.futures:
             if future.status == "pending":
@@ -190,7 +193,6 @@ def test_workers_that_dask_forgot_are_asked_for_again(often, monkeypatch):
 
     def answer(number, tasks):
         if not asked:
-            scheduler.futures[:] = scheduler.futures
             return "pending"
         return done(tasks)
 
