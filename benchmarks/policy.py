@@ -130,17 +130,20 @@ def main() -> None:
     given = words.parse_args()
     context = multiprocessing.get_context("spawn")
     numbers = range(given.first_seed, given.first_seed + given.seeds)
-    with ProcessPoolExecutor(given.jobs, context) as pool:
+    with ProcessPoolExecutor(given.jobs, context, initializer=_quiet) as pool:
         seeds = list(pool.map(partial(of_seed, quick=given.quick), numbers))
     if given.out:
         given.out.write_text(json.dumps(seeds, indent=1))
     show(seeds)
 
 
+def _quiet() -> None:
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+
+
 def of_seed(seed: int, *, quick: bool) -> dict[str, dict[str, float]]:
     """Every row's measures on data of this seed."""
-    torch.set_num_threads(1)
-    logging.getLogger("mmf").setLevel(logging.ERROR)
     fewer = {"train": 60, "val": 20, "test": 40} if quick else {}
     options = SyntheticOptions(**{**vars(MADE), **fewer, "seed": seed})
     found = {}

@@ -77,7 +77,7 @@ def test_videos_that_are_elsewhere_are_looked_for_there(explain, demo, tmp_path)
 
 def test_none_is_drawn_where_none_is_wanted_or_nothing_draws(explain, monkeypatch, tmp_path):
     assert explain("--split", "train", "--most", "0").endswith("modalities.csv, 0 pictures\n")
-    monkeypatch.setattr("mmf.commands.explain.find_spec", lambda name: None)
+    monkeypatch.setattr("mmf.commands.explain.selection.find_spec", lambda name: None)
     assert "For pictures: pip install 'mmf-video[plots]'" in explain("--split", "train")
     assert not list((tmp_path / "out").glob("*.png"))
 

@@ -5,6 +5,7 @@ summed over the processes, so that a step is that of one process with the whole 
 """
 
 import atexit
+import importlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -105,6 +106,9 @@ def joined() -> Iterator[World]:
         yield World()
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    # The functions in it have the world as their default. Imported later, by transformers, they
+    # would keep it and its threads beyond `destroy_process_group`: an abort, sometimes, at the end.
+    importlib.import_module("torch.distributed.nn")
     try:
         distributed.init_process_group(backend, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:

@@ -9,25 +9,25 @@ import pytest
 
 from mmf import MmfError
 from mmf.fuse import evaluate
-from mmf.fuse.explain.selection import open_subject, selections
+from mmf.fuse.explain.selection import open_deciding, selections
 from mmf.fuse.explain.selection_tables import Summary, rows, writing
 from mmf.store import FeatureStore, Item
 
 
 def found(run, *arguments, **options):
-    return list(selections(open_subject(run, *arguments, device="cpu", **options)))
+    return list(selections(open_deciding(run, *arguments, device="cpu", **options)))
 
 
 def test_a_run_without_a_policy_says_which_have_one_and_how_to_train_it(runs):
     with pytest.raises(MmfError, match=r"no policy.*have one: .*policy; `mmf train .*--fusion pol"):
-        open_subject(runs / "mean")
+        open_deciding(runs / "mean")
 
 
 def test_an_item_that_is_not_there_is_named_with_the_nearest(runs):
     with pytest.raises(MmfError, match=r"unknown item 'test0000919'.*'test0000019'.*58 items"):
-        open_subject(runs / "policy", items=["test0000020", "test0000919"])
+        open_deciding(runs / "policy", items=["test0000020", "test0000919"])
     with pytest.raises(MmfError, match="split 'tset' has no item"):
-        open_subject(runs / "policy", split="tset")
+        open_deciding(runs / "policy", split="tset")
 
 
 def test_a_store_that_has_moved_is_asked_for(runs, store, tmp_path):
@@ -40,8 +40,8 @@ def test_a_store_that_has_moved_is_asked_for(runs, store, tmp_path):
     with pytest.raises(
         MmfError, match=r"no feature store at .*moved.*say with --store where it is"
     ):
-        open_subject(run)
-    assert len(open_subject(run, store.path).items) == 40
+        open_deciding(run)
+    assert len(open_deciding(run, store.path).items) == 40
 
 
 def test_an_item_without_rows_is_left_out(runs, store, tmp_path):

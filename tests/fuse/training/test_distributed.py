@@ -84,6 +84,22 @@ for path in sys.argv[1:]:
     train(TrainConfig.read(path))
 """
 
+PARTING = """
+import atexit, os, sys
+from pathlib import Path
+
+@atexit.register  # before anyone else: it is called last
+def at_the_end():
+    threads = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    Path(f"{sys.argv[1]}.{os.environ['RANK']}").write_text(" ".join(threads))
+
+from mmf.fuse.training.distributed import joined
+
+with joined() as world:
+    world.sum([1.0])
+from transformers import BertModel  # binds the world as a default, wherever it can
+"""
+
 
 @pytest.fixture
 def config(xor_store) -> TrainConfig:
@@ -150,6 +166,14 @@ def test_two_processes_learn_what_one_does_and_one_can_go_on_for_them(config, tm
     assert near(best(tmp_path / "stopped"), wanted)
     rows = [(run / "metrics.jsonl").read_text() for run in (alone, tmp_path / "both")]
     assert [len(r.splitlines()) for r in rows] == [3, 3]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed in /proc")
+def test_processes_part_before_they_end(tmp_path):
+    """A thread of the world that outlives it may abort the process as Python ends."""
+    under_torchrun(tmp_path, PARTING, str(tmp_path / "threads"))
+    for rank in range(2):
+        assert "gloo" not in (tmp_path / f"threads.{rank}").read_text()
 
 
 def test_batch_statistics_are_the_mean_of_the_processes_and_frozen_weights_of_a_text_stay(

@@ -1,7 +1,6 @@
-"""Why a run says what it says: tables, and pictures beside the frames of the videos."""
+"""Which modality the policy of a run used when: tables, and pictures beside the frames."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,31 +8,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmf import MmfError
-from mmf.commands.shell import Commands, show_columns
+from mmf.commands.explain.frames import segment_frames
+from mmf.commands.shell import show_columns
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
-    from mmf.fuse.explain.selection import Selected, Subject
+    from mmf.fuse.explain.selection import Selected
     from mmf.fuse.explain.selection_tables import Summary
+    from mmf.fuse.explain.subject import Subject
 
 _SHOWN = 20  # classes of the table, those with the most items
 
 
-@click.group(cls=Commands)
-@click.argument("run", type=click.Path())
-@click.pass_context
-def explain(context: click.Context, run: str) -> None:
-    """Why RUN says what it says.
-
-    \b
-    mmf explain runs/policy-1 selection        # which modality its policy used when
-    """
-    context.obj = run
-
-
-@explain.command()
+@click.command()
 @click.option("--store", help="Another store.  [default: the one the run was trained on]")
 @click.option("--split", help="[default: test, where no --items are named]")
 @click.option(
@@ -61,12 +49,12 @@ def selection(run: str, /, most: int, videos: str | None, out: str, **options: A
     """
     from pyarrow.csv import write_csv
 
-    from mmf.fuse.explain.selection import open_subject, selections
+    from mmf.fuse.explain.selection import open_deciding, selections
     from mmf.fuse.explain.selection_tables import Summary, writing
 
     if videos is not None and not Path(videos).is_dir():
         raise MmfError(f"--videos {videos!r} is no folder. Name the one that was extracted.")
-    subject = open_subject(run, **options)
+    subject = open_deciding(run, **options)
     folder, summary, drawn = Path(out), Summary(), list["Selected"]()
     with writing(folder / "selection.parquet") as writer:
         for selected in selections(subject):
@@ -122,7 +110,7 @@ def _draw(subject: "Subject", drawn: Sequence["Selected"], folder: Path, videos:
     if drawn and find_spec("matplotlib") is None:
         click.echo("For pictures: pip install 'mmf-video[plots]', and the same command again.")
         return 0
-    frames = _frames(subject, drawn, videos)
+    frames = segment_frames(subject, drawn, videos)
     for selected in drawn:
         name = f"{file_name(selected.item.id)}.png"
         draw(selected, folder / name, frames.get(selected.item.id))
@@ -132,37 +120,3 @@ def _draw(subject: "Subject", drawn: Sequence["Selected"], folder: Path, videos:
             f"without frames: {lacking} of {len(drawn)} pictures, whose videos are not {where}"
         )
     return len(drawn)
-
-
-def _frames(
-    subject: "Subject", drawn: Sequence["Selected"], videos: str | None
-) -> dict[str, dict[int, "np.ndarray"]]:
-    """A frame for each segment of the items whose videos are found, from the segment's middle."""
-    from mmf.extract.frames import Wanted, frames_at
-
-    wanted = {}
-    for selected in drawn:
-        path, times = _file(subject, selected.item.video_id, videos), selected.times
-        if path is not None:
-            middles = ((times.start + times.end) / 2).tolist()
-            wanted[selected.item.id] = Wanted(path=path, times=middles, begins=times.begins)
-    found = frames_at(wanted) if wanted else {}
-    return {item: dict(enumerate(pictures)) for item, pictures in found.items()}
-
-
-def _file(subject: "Subject", video_id: str, videos: str | None) -> str | None:
-    """The file of a video, if it is where it is said to be."""
-    if videos is not None:
-        found = os.path.join(videos, video_id)
-        return found if os.path.isfile(found) else None
-    return next((path for path in _paths(subject, video_id) if os.path.isfile(path)), None)
-
-
-def _paths(subject: "Subject", video_id: str) -> Iterator[str]:
-    """Where the video was when its features were extracted."""
-    for name in subject.store.features:
-        stored = subject.store.stored(name)
-        position = stored.position(video_id)
-        path = None if position is None else stored.outcomes["path"][position].as_py()
-        if path:
-            yield path

@@ -1,0 +1,22 @@
+"""Why a run says what it says: tables, and pictures beside the frames of the videos."""
+
+import click
+
+from mmf.commands.explain import selection
+from mmf.commands.shell import Commands
+
+
+@click.group(cls=Commands)
+@click.argument("run", type=click.Path())
+@click.pass_context
+def explain(context: click.Context, run: str) -> None:
+    """Why RUN says what it says.
+
+    \b
+    mmf explain runs/policy-1 selection        # which modality its policy used when
+    """
+    context.obj = run
+
+
+for _command in (selection.selection,):
+    explain.add_command(_command)
