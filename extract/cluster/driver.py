@@ -11,7 +11,6 @@ import logging
 import os
 import queue
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +18,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from mmf import MmfError
 from mmf.cluster.connect import Connection, TryAgain
+from mmf.cluster.flight import Flight
 from mmf.cluster.profile import Profile
 from mmf.cluster.watch import ClusterSeen, Watch
 from mmf.extract.cluster.worker import request_stop, run_bucket
@@ -66,11 +65,8 @@ class Driver:
         self._client, self._profile = connection.client, profile
         self._work, self._on_ended, self._stop, self._run = work, on_ended, stop, run
         self._watch = Watch(connection, profile, gpu=work.device == "cuda")
-        self._name = f"mmf-{uuid.uuid4().hex[:12]}"
-        self._number = 0
-        self._flight: dict[str, tuple[_Bucket, Future]] = {}
+        self._flight: Flight[_Bucket, BucketEnded] = Flight(self._client, gpu=work.device == "cuda")
         self._again: deque[_Bucket] = deque()
-        self._done: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._pace = 0.0  # seconds of a worker for a video
         self._left = 0
 
@@ -86,9 +82,7 @@ class Driver:
                     return
         finally:
             self._on_ended(Spent(lanes=self._watch.most))
-            for _, future in self._flight.values():
-                with contextlib.suppress(Exception):  # of a scheduler that may be gone
-                    future.release()
+            self._flight.forget()
 
     def _fill(self, tasks: Iterator[Task]) -> bool:
         """Keep twice as many buckets on their way as there are workers."""
@@ -96,7 +90,7 @@ class Driver:
             bucket = self._again.popleft() if self._again else self._next(tasks)
             if bucket is None:
                 return False
-            self._submit(bucket)
+            self._send(bucket)
         return True
 
     def _next(self, tasks: Iterator[Task]) -> _Bucket | None:
@@ -112,43 +106,27 @@ class Driver:
         share = -(-self._left // (2 * max(1, self._watch.workers)))
         return max(1, min(size, BUCKET_VIDEOS, share))
 
-    def _submit(self, bucket: _Bucket) -> None:
-        self._number += 1
-        future = self._client.submit(
-            *(self._run, self._work, bucket.tasks),
-            key=f"{self._name}-{self._number}",  # a new one each time: Dask knows old ones as done
-            pure=False,
-            resources={"GPU": 1} if self._work.device == "cuda" else None,
-        )
-        self._flight[future.key] = (replace(bucket, begun=time.monotonic()), future)
-        future.add_done_callback(self._done.put)
+    def _send(self, bucket: _Bucket) -> None:
+        begun = replace(bucket, begun=time.monotonic())
+        self._flight.send(begun, self._run, self._work, bucket.tasks)
 
     def _look(self) -> None:
         """Take what is done within a moment, and look after the cluster."""
         with contextlib.suppress(queue.Empty, Stopped):
-            self._take(self._stop.wait(partial(self._done.get, timeout=_LOOK)))
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    self._take(self._done.get_nowait())
+            self._take(self._stop.wait(partial(self._flight.next, _LOOK)))
+            while True:
+                self._take(self._flight.next(None))
         self._watch.look(busy=bool(self._flight))
         if news := self._watch.news():
             self._on_ended(news)
 
     def _take(self, future: "Future") -> None:
-        if future.key not in self._flight:
+        if (landed := self._flight.land(future)) is None:
             return
-        bucket, _ = self._flight.pop(future.key)
-        status = future.status
-        if status == "finished":
-            self._count(bucket, future.result(timeout=60), future)
-            future.release()
-        elif status == "cancelled":
-            raise TryAgain(
-                "the scheduler is gone, and what its workers had not committed with it. Run the "
-                "same command again: it goes on from here."
-            )
+        if landed.result is None:
+            self._lost(landed.one)
         else:
-            self._lost(bucket, future.exception(timeout=60))
+            self._count(landed.one, landed.result, future)
 
     def _count(self, bucket: _Bucket, ended: BucketEnded, future: "Future") -> None:
         if ended.refused:
@@ -161,13 +139,10 @@ class Driver:
             pace = max(seconds / ended.tried, 1e-4)
             self._pace = pace if not self._pace else 0.7 * self._pace + 0.3 * pace
         self._on_ended(ended)
+        future.release()
 
-    def _lost(self, bucket: _Bucket, error: BaseException | None) -> None:
-        """A bucket whose worker died is handed out again; an error that was raised ends the job."""
-        from distributed.scheduler import KilledWorker, NoValidWorkerError
-
-        if not isinstance(error, KilledWorker | NoValidWorkerError):
-            raise error or MmfError("a bucket ended in no way that Dask knows.")
+    def _lost(self, bucket: _Bucket) -> None:
+        """Hand out again what was lost with its worker."""
         if bucket.losses + 1 >= LOSSES:
             raise TryAgain(
                 f"a bucket of {len(bucket.tasks)} videos was lost with its worker {LOSSES} times, "
@@ -181,15 +156,11 @@ class Driver:
         """Let lanes commit what is finished, count it, and go."""
         deadline = time.monotonic() + LEAVING
         with contextlib.suppress(Exception):  # of a scheduler that may be gone
-            begun = {key for keys in self._client.processing().values() for key in keys}
-            for key, (_, future) in list(self._flight.items()):
-                if future.status == "pending" and key not in begun:  # nor is it to begin any more
-                    del self._flight[key]
-                    future.cancel()
+            self._flight.cancel_waiting()
             self._client.run(request_stop, wait=False)
         while self._flight and time.monotonic() < deadline and self._watch.running():
             try:
-                self._take(self._done.get(timeout=_LOOK))
+                self._take(self._flight.next(_LOOK))
             except queue.Empty:
                 continue
             except TryAgain:

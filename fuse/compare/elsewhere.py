@@ -10,7 +10,6 @@ import contextlib
 import queue
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import torch
 
 from mmf import MmfError
 from mmf.cluster.connect import Connection, TryAgain
+from mmf.cluster.flight import Flight
 from mmf.cluster.profile import Profile
 from mmf.cluster.watch import Watch
 from mmf.fuse.compare.running import Trained, finished
@@ -66,12 +66,9 @@ class Elsewhere:
     ):
         self._client, self._tell = connection.client, tell
         self._watch = Watch(connection, profile, gpu=gpu)
-        self._resources = {"GPU": 1} if gpu else None
-        self._name, self._number = f"mmf-{uuid.uuid4().hex[:12]}", 0
         self._ended: dict[str, Ended] = {}  # by folder
         self._waiting: deque[_Try] = deque()
-        self._flight: dict[str, tuple[_Try, Future]] = {}
-        self._done: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self._flight: Flight[_Try, Ended] = Flight(self._client, gpu=gpu)
 
     def __call__(self, config: TrainConfig) -> Trained:
         """What came of a run; raises MmfError where it cannot be trained."""
@@ -111,35 +108,21 @@ class Elsewhere:
     def _fill(self) -> None:
         """Keep twice as many trainings on their way as there are workers."""
         while self._waiting and len(self._flight) < 2 * max(1, self._watch.workers):
-            self._number += 1
             one = self._waiting.popleft()
-            future = self._client.submit(
-                *(run_training, one.training),
-                key=f"{self._name}-{self._number}",  # Dask knows old ones as done
-                pure=False,
-                resources=self._resources,
-            )
-            self._flight[future.key] = one, future
-            future.add_done_callback(self._done.put)
+            self._flight.send(one, run_training, one.training)
 
     def _look(self) -> None:
         with contextlib.suppress(queue.Empty):
-            self._take(self._done.get(timeout=_LOOK))
+            self._take(self._flight.next(_LOOK))
         self._watch.look(busy=bool(self._flight))
 
     def _take(self, future: "Future") -> None:
-        if future.key not in self._flight:
+        if (landed := self._flight.land(future)) is None:
             return
-        one, _ = self._flight.pop(future.key)
-        if future.status == "cancelled":
-            raise TryAgain(
-                "the scheduler is gone. What was trained is kept; run the same command again: it "
-                "goes on from here."
-            )
-        if future.status != "finished":
-            self._lost(one, future.exception(timeout=60))
+        one, ended = landed.one, landed.result
+        if ended is None:
+            self._again(one, "its worker died")
             return
-        ended: Ended = future.result(timeout=60)
         future.release()
         self._watch.moved()
         if ended.died:
@@ -154,13 +137,6 @@ class Elsewhere:
         left = len(self._waiting) + len(self._flight)
         what = f"cannot be trained: {ended.failure}" if ended.failure else "is trained"
         self._tell(f"{config.out} {what}; {left} left, {self._watch.workers} workers")
-
-    def _lost(self, one: _Try, error: BaseException | None) -> None:
-        from distributed.scheduler import KilledWorker, NoValidWorkerError
-
-        if not isinstance(error, KilledWorker | NoValidWorkerError):
-            raise error or MmfError("a training ended in no way that Dask knows.")
-        self._again(one, "its worker died")
 
     def _again(self, one: _Try, why: str) -> None:
         """Hand out a training that was lost; it goes on from its checkpoint."""
@@ -179,15 +155,14 @@ class Elsewhere:
         finally:
             if self._flight and self._watch.running():
                 self._leave()
-            self._flight.clear()
+            self._flight.forget()
             self._waiting.clear()
 
     def _leave(self) -> None:
         deadline = time.monotonic() + LEAVING
         with contextlib.suppress(Exception):  # of a scheduler that may be gone
+            self._flight.cancel_waiting()
             self._client.run(request_stop, wait=False)
-            for _, future in self._flight.values():
-                future.release()  # those that wait never begin
         while time.monotonic() < deadline and self._watch.running():
             with contextlib.suppress(Exception):
                 if not any(self._client.processing().values()):

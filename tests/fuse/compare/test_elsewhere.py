@@ -112,7 +112,7 @@ def test_a_run_that_every_worker_dies_of_ends_the_comparison_by_its_name(tmp_pat
 
 def test_a_scheduler_that_is_gone_is_said_with_the_way_on(tmp_path):
     _, train = trainer(lambda number: "cancelled")
-    with pytest.raises(TryAgain, match="run the same command again") as raised:
+    with pytest.raises(TryAgain, match="Run the same command again") as raised:
         train.ahead(runs(tmp_path, 2))
     assert raised.value.exit_code == 75
 
