@@ -1,5 +1,6 @@
-"""Pieces of work on their way to the workers of a cluster; each comes back, or is lost with its
-worker and is then the sender's again.
+"""Pieces of work on their way to the workers of a cluster.
+
+Each comes back with what it gave, or is lost with its worker and is its sender's again.
 """
 
 import contextlib
