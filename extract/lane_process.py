@@ -1,13 +1,11 @@
 """A lane's process from inside: it is told what to do, given videos, and tells what became of each.
 
-Started by `lanes` as ``python -m mmf.extract.lane_process PIPE``. What takes long to make, the
-networks and the decoder's process, is kept from one piece of work to the next, where it is the same
-work: a job on a cluster comes in buckets.
+Started by `lanes` as ``python -m mmf.extract.lane_process PIPE PARENT``. What takes long to make,
+the networks and the decoder's process, is kept from one piece of work to the next, where it is the
+same work: a job on a cluster comes in buckets.
 """
 
 import contextlib
-import ctypes
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,20 +21,16 @@ from mmf.extract.pipeline import Feature, Lane, Task
 from mmf.extract.recipe import build, spec
 from mmf.extract.signals import Signal
 from mmf.extract.stopping import Stop, Stopped
+from mmf.lifeline import end_with
 from mmf.memory import memory_kept
 from mmf.store import FeatureStore
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Does the work that comes by the pipe until it is closed."""
     pipe = Connection(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the job decides
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:
-        sys.exit(1)
+    end_with(int(sys.argv[2]))
     bench: _Bench | None = None
     with Stop(signals=(signal.SIGTERM,)) as stop, contextlib.suppress(BrokenPipeError):
         try:

@@ -257,8 +257,9 @@ class LaneProcess:
         self.pipe, theirs = Pipe()
         with theirs:
             path = os.pathsep.join(entry for entry in sys.path if entry)
+            told = map(str, (theirs.fileno(), os.getpid()))
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mmf.extract.lane_process", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "mmf.extract.lane_process", *told],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **_ONE_THREAD, "PYTHONPATH": path},

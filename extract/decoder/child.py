@@ -9,7 +9,6 @@ Its memory, its files and, file by file, its CPU time are limited; it leaves no 
 """
 
 import contextlib
-import ctypes
 import json
 import math
 import os
@@ -30,8 +29,8 @@ from mmf.extract.media.opening import Limits, Unusable, check_identity
 from mmf.extract.media.row_counts import plan
 from mmf.extract.media.some_rows import decode_some
 from mmf.extract.signals import from_json
+from mmf.lifeline import end_with
 
-_PR_SET_PDEATHSIG = 1
 # one file may be written, the errors that the parent reads; the ring is mapped and not written
 _WRITTEN_BYTES = 64 << 10
 # times the deadline: the parent's clock stops while it is busy, and is to be the first to ring
@@ -58,11 +57,9 @@ def _confine(memory_bytes: int, parent: int) -> None:
     _limit(resource.RLIMIT_FSIZE, _WRITTEN_BYTES)
     _limit(resource.RLIMIT_AS, memory_bytes)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         with contextlib.suppress(OSError):  # it must not break in on the forward pass at each row
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    if os.getppid() != parent:  # it was gone before
-        sys.exit(1)
+    end_with(parent)
 
 
 def _limit(what: int, to: int) -> None:

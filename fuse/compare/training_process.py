@@ -1,14 +1,12 @@
 """One training of a comparison in a process of its own: told a config by a pipe, tells what came.
 
-Started by `worker` as ``python -m mmf.fuse.compare.training_process PIPE``. Two never train one
-run at once: the later one waits, and finds it finished or goes on with it.
+Started by `worker` as ``python -m mmf.fuse.compare.training_process PIPE PARENT``. Two never train
+one run at once: the later one waits, and finds it finished or goes on with it.
 """
 
 import contextlib
-import ctypes
 import errno
 import fcntl
-import os
 import signal
 import sys
 import time
@@ -22,8 +20,8 @@ from mmf import MmfError
 from mmf.fuse.compare.running import trained
 from mmf.fuse.compare.worker import MOVED, Ended, Training
 from mmf.fuse.training.loop import Interrupted
+from mmf.lifeline import end_with
 
-_PR_SET_PDEATHSIG = 1
 _TELL = 1.0  # seconds between two signs of life, and two looks at a lock
 
 
@@ -31,10 +29,7 @@ def main() -> None:
     """Train what comes by the pipe."""
     pipe = Connection(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the driver decides
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:
-        sys.exit(1)
+    end_with(int(sys.argv[2]))
     training: Training = pipe.recv()
     torch.set_num_threads(training.threads)
     moved = _teller(pipe)

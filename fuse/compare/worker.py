@@ -55,8 +55,9 @@ def run_training(training: Training) -> Ended:
         _show_in_heartbeat()
     ours, theirs = Pipe()
     with theirs:
+        told = map(str, (theirs.fileno(), os.getpid()))
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mmf.fuse.compare.training_process", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", "mmf.fuse.compare.training_process", *told],
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             cwd=_folder(training.folder),
