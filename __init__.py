@@ -49,11 +49,13 @@ class Registry(Mapping[str, str]):
     """A static table from a name to the place of its code, ``module:attribute``.
 
     A name is ``name`` or ``name:variant``; the variant is the code's own affair. Only the module
-    of the name asked for is imported, so the heavy libraries of the others stay unloaded.
+    of the name asked for is imported, so the heavy libraries of the others stay unloaded. What is
+    not in the table may be offered by an installed package, as an entry point of `group`: a
+    stranger's config can name that, and never a file.
     """
 
-    def __init__(self, kind: str, places: Mapping[str, str]):
-        self.kind = kind
+    def __init__(self, kind: str, places: Mapping[str, str], *, group: str = ""):
+        self.kind, self.group = kind, group
         self._places = dict(places)
 
     def __getitem__(self, name: str) -> str:
@@ -68,7 +70,29 @@ class Registry(Mapping[str, str]):
     def load(self, name: str) -> Any:
         """The class or function of `name`, its variant left out; UnknownName if there is none."""
         base = name.partition(":")[0]
+        self.check(base)
         if base not in self._places:
-            raise unknown(self.kind, base, self._places)
+            return self._loaded(self.offered()[base])
         module, _, attribute = self._places[base].partition(":")
         return getattr(importlib.import_module(module), attribute)
+
+    def offered(self) -> Mapping[str, Any]:
+        """What installed packages offer beside the table: names to entry points."""
+        if not self.group:
+            return {}
+        metadata = importlib.import_module("importlib.metadata")  # 45 ms that few names are worth
+        return {one.name: one for one in metadata.entry_points(group=self.group)}
+
+    def check(self, name: str) -> None:
+        """Raise UnknownName where there is no such name; nothing of it is imported."""
+        if name not in self._places and name not in (offers := self.offered()):
+            raise unknown(self.kind, name, {*self._places, *offers})
+
+    def _loaded(self, entry: Any) -> Any:
+        try:
+            return entry.load()
+        except (ImportError, AttributeError, SyntaxError) as error:
+            raise MmfError(
+                f"{self.kind} {entry.name!r} of an installed package cannot be imported from "
+                f"{entry.value!r}: {error}."
+            ) from error

@@ -37,8 +37,11 @@ def list_(kind: str) -> None:
         _list_recipes()
     elif kind in tables:
         table = tables[kind]
-        rows = [(name, (table.load(name).__doc__ or "").partition("\n")[0]) for name in table]
-        show_columns((kind, "what it is"), [rows])
+        parts = [
+            [(name, (table.load(name).__doc__ or "").partition("\n")[0]) for name in names]
+            for names in (table, table.offered())
+        ]
+        show_columns((kind, "what it is"), [part for part in parts if part])
     else:
         raise unknown("kind", kind, ["backbones", "presets", "recipes", *tables])
 

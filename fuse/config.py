@@ -23,10 +23,8 @@ from mmf.fuse.training import SCHEDULES
 
 T = TypeVar("T")
 
+_TABLES = {"fusion": FUSIONS, "aggregate": AGGREGATORS, "head": HEADS}
 _CHOICES = {
-    "fusion": tuple(FUSIONS),
-    "aggregate": tuple(AGGREGATORS),
-    "head": tuple(HEADS),
     "loss": ("auto", *LOSSES),
     "task": ("auto", "single", "multi"),
     "normalise": ("standardise", "l2", "l2_joint", "none"),
@@ -115,6 +113,8 @@ class TrainConfig:
         for name in _OPTIONS:  # as JSON has them
             object.__setattr__(self, name, _plain(name, given[name]))
         check_types(type(self), given)
+        for name, table in _TABLES.items():
+            table.check(getattr(self, name))
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)

@@ -1,6 +1,5 @@
 """What the README says is so: its commands run, its tables are those of the code."""
 
-import ast
 import os
 import re
 import shlex
@@ -20,11 +19,12 @@ from mmf.fuse.heads import HEADS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+NUMBERS = (ROOT / "docs/numbers.md").read_text(encoding="utf-8")
 
 
 def between(mark: str) -> str:
-    found = re.search(f"<!-- {mark} -->\n(.*?)<!-- /{mark} -->", README, flags=re.S)
-    assert found, f"README has no {mark}"
+    found = re.search(f"<!-- {mark} -->\n(.*?)<!-- /{mark} -->", README + NUMBERS, flags=re.S)
+    assert found, f"neither README nor docs/numbers.md has {mark}"
     return found[1]
 
 
@@ -51,18 +51,6 @@ def test_the_two_commands_are_there_and_known_to_the_project():
     assert 'mmf = "mmf.cli:main"' in (ROOT / "pyproject.toml").read_text()
 
 
-def test_every_command_named_exists_with_its_options():
-    lines = [x for x in README.splitlines() if x.startswith("mmf ")]
-    assert len(lines) > 8
-    for line in lines:
-        words = shlex.split(line, comments=True)
-        command = cli.cli.commands[words[1]]
-        if hasattr(command, "commands"):  # mmf import youtube8m, mmf explain RUN selection
-            command = command.commands[words[2 + len(command.params)]]
-        options = {o for p in command.params for o in p.opts}
-        assert {w.partition("=")[0] for w in words if w.startswith("--")} <= options, line
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Clips in a folder per class, after the five commands of the README."""
@@ -84,20 +72,9 @@ def test_the_five_commands_do_what_they_say(folder):
     assert len((folder / "predictions.csv").read_text().splitlines()) > 4
 
 
-def test_the_python_example_runs_as_it_stands(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    store_split = ["split", "--fractions", "0.6,0.2,0.2"]
-    cli.cli.main(store_split, standalone_mode=False)
-    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    names: dict = {}
-    exec(compile(ast.parse(block), "README.md", "exec"), names)
-    assert names["batch"].values["rgb"].shape[2] == 505
-    assert names["batch"].mask("rgb").all()
-
-
 def test_the_numbers_are_filled_in():
     for mark in ("demo", "mosi", "extract", "retrieval"):
-        assert re.search(r"\d\.\d", between(mark)), f"README has no numbers between {mark}"
+        assert re.search(r"\d\.\d", between(mark)), f"there are no numbers between {mark}"
 
 
 def test_the_demo_shows_what_the_readme_shows_and_the_fusion_ahead(tmp_path, monkeypatch, capsys):

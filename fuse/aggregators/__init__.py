@@ -20,4 +20,5 @@ AGGREGATORS = Registry(
         "gru": "mmf.fuse.aggregators.recurrent:GRU",
         "gmsa": "mmf.fuse.aggregators.gmsa:GMSA",
     },
+    group="mmf.aggregators",
 )

@@ -38,8 +38,7 @@ class Axes:
     def __post_init__(self) -> None:
         for name, table in (("fusions", FUSIONS), ("aggregates", AGGREGATORS)):
             for one in getattr(self, name):
-                if one not in table:
-                    raise unknown(table.kind, one, table)
+                table.check(one)
         for name, values in vars(self).items():
             if not values or len(set(values)) < len(values):
                 raise MmfError(f"{name} = {list(values)}: expected one or more, each once.")

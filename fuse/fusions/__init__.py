@@ -30,4 +30,5 @@ FUSIONS = Registry(
         "policy": "mmf.fuse.policy.adamml:Policy",
         "lite_eval": "mmf.fuse.policy.lite_eval:LiteEval",
     },
+    group="mmf.fusions",
 )

@@ -15,4 +15,5 @@ HEADS = Registry(
         "gated": "mmf.fuse.heads.gated:Gated",
         "sequence": "mmf.fuse.heads.sequence:SequenceHead",
     },
+    group="mmf.heads",
 )

@@ -140,8 +140,8 @@ def test_what_a_package_offers_and_cannot_be_imported_is_said_in_a_sentence(tmp_
     assert says in gone.fault
 
 
-def test_the_example_of_the_manual_runs_as_it_stands(tmp_path, monkeypatch):
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+def test_the_example_of_the_manual_is_right(tmp_path, monkeypatch):
+    text = (ROOT / "docs/backbones.md").read_text(encoding="utf-8")
     code = text.split("```python\n")[1].split("```")[0]
     (tmp_path / "edges.py").write_text(code)
     monkeypatch.chdir(tmp_path)
