@@ -72,6 +72,8 @@ class Progress:
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
+        from mmf.extract.tally import Through
+
         self._bar = Bar(
             TextColumn("{task.completed:.0f}/{task.total:.0f} videos"),
             BarColumn(),
@@ -80,8 +82,7 @@ class Progress:
             console=console(stderr=True),
             disable=not sys.stderr.isatty(),
         )
-        self._total = self._ended = self._failed = self._frames = 0
-        self._media_seconds = 0.0
+        self._total, self._through = 0, Through()
         self._cluster = ""  # what is to be said of it
         self._begun = self._said = time.monotonic()
 
@@ -104,38 +105,33 @@ class Progress:
             if event.dashboard:
                 click.echo(f"mmf: what the cluster does: {event.dashboard}", err=True)
             return
+        if hasattr(event, "folder"):
+            where = shlex.quote(event.folder)
+            self._bar.console.print(f"mmf: curves: tensorboard --logdir {where}", markup=False)
+            return
         if hasattr(event, "still"):
             self._cluster = _said_of(event)
-        elif hasattr(event, "tried"):  # a bucket
-            self._add(event.tried, event.failed, event.frames, event.media_seconds)
+        self._through.count(event)
+        if hasattr(event, "named"):  # a bucket
             named += event.named
-        else:
-            sign, event = (-1, event.ended) if hasattr(event, "ended") else (1, event)
-            failed, media = "failed" in event.status.values(), event.media
-            self._add(sign, sign * failed, sign * media.frames, sign * (media.duration or 0.0))
-            if failed and sign > 0:
-                named.append((event.video_id, event.reason))
-        self._bar.update(self._task, completed=self._ended, detail=self._detail())
+        elif "failed" in getattr(event, "status", {}).values():
+            named.append((event.video_id, event.reason))
+        ended = self._through.tried
+        self._bar.update(self._task, completed=ended, detail=self._detail())
         for video_id, reason in named:
             self._bar.console.print(f"failed: {video_id!r}: {reason}", highlight=False)
         now = time.monotonic()
         if self._bar.disable and now - self._said > EVERY_SECONDS:
             self._said = now
-            left = (now - self._begun) / max(self._ended, 1) * (self._total - self._ended)
-            line = f"{self._ended}/{self._total} videos · {self._detail()} · {left:.0f} s left"
+            left = (now - self._begun) / max(ended, 1) * (self._total - ended)
+            line = f"{ended}/{self._total} videos · {self._detail()} · {left:.0f} s left"
             click.echo(line, err=True)
 
-    def _add(self, ended: int, failed: int, frames: int, media_seconds: float) -> None:
-        self._ended += ended
-        self._failed += failed
-        self._frames += frames
-        self._media_seconds += media_seconds
-
     def _detail(self) -> str:
-        seconds = max(time.monotonic() - self._begun, 1e-3)
+        seconds, n = max(time.monotonic() - self._begun, 1e-3), self._through
         return (
-            f"{self._frames} frames · {self._media_seconds / seconds:.1f} media s/s · "
-            f"{self._failed} failed{self._cluster}"
+            f"{n.frames} frames · {n.media_seconds / seconds:.1f} media s/s · "
+            f"{n.failed} failed{self._cluster}"
         )
 
 

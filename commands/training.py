@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,9 @@ def train(config: str | None, recipe: str | None, resume: bool, **options: Any) 
     if recipe and not config:
         check_runs(asked)
     live = _Live()
+    if find_spec("tensorboard") is not None and os.environ.get("RANK", "0") == "0":
+        folder = str(Path(asked.out).parent) if asked.out else "runs"
+        click.echo(f"mmf: curves: tensorboard --logdir {shlex.quote(folder)}", err=True)
     run = run_training(asked, live.row, on_step=live.step, resume=resume)
     if os.environ.get("RANK", "0") == "0":  # the others of torchrun have said nothing either
         live.clear()

@@ -21,6 +21,7 @@ from mmf.extract.manifest import Manifest
 from mmf.extract.pipeline import Feature, Task
 from mmf.extract.recipe import build, spec
 from mmf.extract.request import FeatureRequest
+from mmf.extract.scalars import drawn
 from mmf.extract.stopping import Stop
 from mmf.extract.tally import Counts, JobResult, JobStarted, Progress, Tally
 from mmf.extract.todo import count
@@ -85,7 +86,12 @@ class _Job:
         progress(
             JobStarted(inputs=len(self.job.rows), todo=todo, lanes=max(lanes.values(), default=0))
         )
-        with Stop() as stop, lanes_kept(), self._cluster(todo) as cluster:
+        with (
+            Stop() as stop,
+            lanes_kept(),
+            drawn(self.store.files, progress) as progress,
+            self._cluster(todo) as cluster,
+        ):
             if cluster is not None:
                 progress(ClusterStarted(dashboard=cluster.dashboard))
             tally = Tally(self.options.max_failure_rate, progress, stop)
@@ -168,11 +174,8 @@ class _Job:
         return JobResult(
             inputs=len(rows),
             todo=todo,
-            tried=tally.tried,
-            failed=tally.failed,
             counts=counts,
-            frames=tally.frames,
-            media_seconds=tally.media_seconds,
+            **vars(tally.through),
             seconds=seconds,
             spent=tally.spent,
             stopped=tally.stop.requested,

@@ -70,37 +70,38 @@ class BucketEnded:
     stopped: bool = False  # before its end
 
 
-Event = JobStarted | VideoEnded | Undone | BucketEnded | ClusterStarted | ClusterSeen
+@dataclass(frozen=True, kw_only=True)
+class CurvesBegun:
+    """Said once, when there is something for TensorBoard to draw."""
+
+    folder: str
+
+
+Event = JobStarted | VideoEnded | Undone | BucketEnded | ClusterStarted | ClusterSeen | CurvesBegun
 Progress = Callable[[Event], None]
 
 
-class Tally:
-    """Counts the videos as they end, and stops a job of which too many fail."""
+@dataclass(kw_only=True)
+class Through:
+    """How far a job has come, as its events tell."""
 
-    def __init__(self, max_failure_rate: float, progress: Progress, stop: Stop):
-        self.stop = stop
-        self.tried = self.failed = self.frames = 0
-        self.media_seconds = 0.0
-        self.spent = Spent()
-        self._max_failure_rate, self._progress = max_failure_rate, progress
+    tried: int = 0
+    failed: int = 0  # of those tried
+    frames: int = 0
+    media_seconds: float = 0.0
 
-    def __call__(self, event: VideoEnded | Undone | BucketEnded | Spent | ClusterSeen) -> None:
-        """Count what became of videos, and tell of it; or add what a lane spent."""
-        if isinstance(event, Spent):
-            self.spent += event
-            return
-        if isinstance(event, ClusterSeen):
-            self._progress(event)
-            return
+    def count(self, event: Event) -> None:
+        """Add a video or a bucket that ended; take a video back that was not committed."""
         if isinstance(event, BucketEnded):
             self._add(event.tried, event.failed, event.frames, event.media_seconds)
-            self.spent += event.spent
-        else:
-            sign, ended = (-1, event.ended) if isinstance(event, Undone) else (1, event)
-            failed, media = "failed" in ended.status.values(), ended.media
-            self._add(sign, sign * failed, sign * media.frames, sign * (media.duration or 0.0))
-        self._judge()
-        self._progress(event)
+        elif isinstance(event, VideoEnded):
+            self._add_video(event, 1)
+        elif isinstance(event, Undone):
+            self._add_video(event.ended, -1)
+
+    def _add_video(self, ended: VideoEnded, sign: int) -> None:
+        failed, media = "failed" in ended.status.values(), ended.media
+        self._add(sign, sign * failed, sign * media.frames, sign * (media.duration or 0.0))
 
     def _add(self, tried: int, failed: int, frames: int, media_seconds: float) -> None:
         self.tried += tried
@@ -108,6 +109,27 @@ class Tally:
         self.frames += frames
         self.media_seconds += media_seconds
 
+
+class Tally:
+    """Counts the videos as they end, and stops a job of which too many fail."""
+
+    def __init__(self, max_failure_rate: float, progress: Progress, stop: Stop):
+        self.stop = stop
+        self.through, self.spent = Through(), Spent()
+        self._max_failure_rate, self._progress = max_failure_rate, progress
+
+    def __call__(self, event: VideoEnded | Undone | BucketEnded | Spent | ClusterSeen) -> None:
+        """Count what became of videos, and tell of it; or add what a lane spent."""
+        if isinstance(event, Spent):
+            self.spent += event
+            return
+        self.through.count(event)
+        if isinstance(event, BucketEnded):
+            self.spent += event.spent
+        self._judge()
+        self._progress(event)
+
     def _judge(self) -> None:
-        if self.tried >= JUDGED_AFTER and self.failed > self._max_failure_rate * self.tried:
+        n = self.through
+        if n.tried >= JUDGED_AFTER and n.failed > self._max_failure_rate * n.tried:
             self.stop.request("failures")

@@ -18,6 +18,7 @@
       catalog/<kind>/<name>/<digest>.parquet
       lost/                                 what `mmf repair` has set aside
       tmp/                                  what is being written
+      tensorboard/                          curves of the jobs that wrote it; nothing reads them
 
 `mmf.store.files` says how they come to be. A file's digest is in its name (Parquet), in the file
 itself (JSON) or in the record that names it (shards): `verify` checks every byte.
