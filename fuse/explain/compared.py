@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -53,20 +54,26 @@ def sensitive_runs(
 
     Raises MmfError where there is none, and where no neighbourhood is named and they have several.
     """
-    found = list[tuple[str, Subject]]()
+    found, own = list[tuple[str, Path]](), set[tuple[str, int, int, int]]()
     for row, path in _tested(Path(folder)):
         subject = open_subject(path, store, device=device)
         with suppress(MmfError):  # a row of another kind
-            self_attention_layers(subject)
-            found.append((row, subject))
+            layers = self_attention_layers(subject).values()
+            own |= {(o.mask, o.block, o.side, o.stride) for o in (one.options for one in layers)}
+            found.append((row, path))
     if not found:
         raise MmfError(
             f"comparison {str(folder)!r} has no tested run with a layer of GMSA, whose local "
             "sensitivity this is. Compare runs with --aggregates gmsa or --fusions gmsa."
         )
-    if neighbourhood is None:
-        _check_the_same([subject for _, subject in found], folder)
-    for row, subject in found:
+    if neighbourhood is None and len(own) > 1:
+        raise MmfError(
+            f"the runs of {str(folder)!r} have {len(own)} different neighbourhoods, so their "
+            "sensitivities cannot be held against each other. Say what near means for all: "
+            "--extent STEPS."
+        )
+    for row, path in found:
+        subject = open_subject(path, store, device=device)
         yield _measured(row, subject, neighbourhood, probes, most)
 
 
@@ -83,28 +90,11 @@ def _tested(folder: Path) -> Iterator[tuple[str, Path]]:
                     yield row.name, Path(config.out)
 
 
-def _check_the_same(subjects: list[Subject], folder: str | Path) -> None:
-    """Raise MmfError where the runs' own neighbourhoods differ."""
-    near = {
-        (one.options.mask, one.options.block, one.options.side, one.options.stride)
-        for subject in subjects
-        for one in self_attention_layers(subject).values()
-    }
-    if len(near) > 1:
-        raise MmfError(
-            f"the runs of {str(folder)!r} have {len(near)} different neighbourhoods, so their "
-            "sensitivities cannot be held against each other. Say what near means for all: "
-            "--extent STEPS."
-        )
-
-
 def _measured(
     row: str, subject: Subject, near: Neighbourhood | None, probes: int | None, most: int
 ) -> SensitiveRun:
     run = subject.run
-    asked = subject.items.take(np.arange(min(most, len(subject.items))))
-    some = Subject(run=run, network=subject.network, store=subject.store, items=asked)
-    found = [of for of in sensitivities(some, near, probes) if of]
+    found = list(islice(sensitivities(subject, near, probes), most))
     means = np.array([one.mean for of in found for one in of])
     known = means[~np.isnan(means)]
     metric = MAIN_METRIC[run.task]

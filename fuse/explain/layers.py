@@ -44,33 +44,41 @@ def attention_layers(subject: Subject) -> dict[str, nn.Module]:
 
     Raises MmfError where there is none.
     """
-    network, found = subject.network, dict[str, nn.Module]()
-    for path, module in network.named_modules():
-        name = _name(network, path)
-        if name and isinstance(module, SelfAttention | Attention | QueryKeyValue):
-            found[name] = module
+    found = {
+        name: module
+        for path, module in subject.network.named_modules()
+        if isinstance(module, SelfAttention | Attention | QueryKeyValue)
+        and (name := _name(subject.network, path))
+    }
     if not found:
         raise MmfError(
-            f"run {str(subject.run.path)!r} has no attention between steps: its fusion is "
-            f"{subject.run.config.fusion!r}, its aggregator {subject.run.config.aggregate!r}. "
-            "Those that have it: --aggregate gmsa or attention, --fusion gmsa or mmf_transformer."
+            f"{_lacking(subject)} no attention between an item's steps. Those that have it: "
+            "--aggregate gmsa or attention, --fusion gmsa or mmf_transformer."
         )
     return found
 
 
 def self_attention_layers(subject: Subject) -> dict[str, SelfAttention]:
     """Those of GMSA, which have neighbourhoods; MmfError where there is none."""
-    network, found = subject.network, dict[str, SelfAttention]()
-    for path, module in network.named_modules():
-        if isinstance(module, SelfAttention) and (name := _name(network, path)):
-            found[name] = module
+    found = {
+        name: module
+        for path, module in subject.network.named_modules()
+        if isinstance(module, SelfAttention) and (name := _name(subject.network, path))
+    }
     if not found:
         raise MmfError(
-            f"run {str(subject.run.path)!r} has no layer of GMSA, whose local sensitivity this is: "
-            f"its fusion is {subject.run.config.fusion!r}, its aggregator "
-            f"{subject.run.config.aggregate!r}. --aggregate gmsa and --fusion gmsa have one."
+            f"{_lacking(subject)} no layer of GMSA over an item's steps, whose local sensitivity "
+            "this is. --aggregate gmsa and --fusion gmsa have one."
         )
     return found
+
+
+def _lacking(subject: Subject) -> str:
+    config = subject.run.config
+    how = f"fusion {config.fusion!r} and aggregator {config.aggregate!r}"
+    if subject.network.policy is not None:
+        how = f"fusion {config.fusion!r}, which sees each segment alone,"
+    return f"run {str(subject.run.path)!r}, with {how}, has"
 
 
 def steps_of(network: Network, layer: str, given: Given) -> Steps:

@@ -21,12 +21,13 @@ OVER, CURVES, AXIS = 0.62, 1.3, 0.5
 TALLEST, LARGEST = 1.1, 2.6  # of a frame, of a map
 _HEAD, _FOOT, _GAP = 0.42, 0.24, 0.1  # above, below and beside a map
 _SIGNS = 110
+_FEW = 50  # steps of a curve whose steps are marked
 _STYLES = ("-", "--", ":", "-.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curve:
-    """A line over seconds."""
+    """A line over seconds; what has no second is not drawn."""
 
     name: str
     times: Float[np.ndarray, " T"]
@@ -110,22 +111,18 @@ def figure(
 def _draw_curves(axes: Any, picture: MapPicture) -> None:
     start, end = picture.span
     room = max(end - start, 1.0) * 0.02  # a step alone has no length
-    for number, curve in enumerate(picture.curves):
-        mark = "o" if len(curve.times) < 3 else None
-        style = (
-            _STYLES[number // 10 % len(_STYLES)]
-            if len(picture.curves) > 10
-            else (_STYLES[number % len(_STYLES)])
-        )
+    drawn = [curve for curve in picture.curves if not np.isnan(curve.times).all()]
+    for number, curve in enumerate(drawn):
+        mark = "." if len(curve.times) < _FEW else None  # or a step between gaps is not seen
         axes.plot(
-            curve.times, curve.values, style, marker=mark, markersize=3, linewidth=1.2,
+            curve.times, curve.values, _STYLES[number % len(_STYLES)], marker=mark, linewidth=1.2,
             label=plain(curve.name),
         )  # fmt: skip
     if picture.level is not None:
         axes.axhline(picture.level, color="0.6", linewidth=0.8)
     axes.set(xlim=(start - room, end + room), xlabel="seconds", ylabel=picture.ylabel)
     legend = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.03), "frameon": False, "fontsize": 8}
-    if picture.curves:
+    if drawn:
         for text in axes.legend(**legend).get_texts():
             text.set_parse_math(False)
     axes.tick_params(labelsize=8)

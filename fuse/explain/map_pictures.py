@@ -93,8 +93,8 @@ def sensitivity_alt(found: Sequence[Sensitive]) -> str:
             said = f"{one.mean:.2f} on average, {known.min():.2f} to {known.max():.2f}"
         parts.append(f"{one.layer} {said}, of {len(one.steps)} steps")
     return (
-        f"Local sensitivity of {plain(found[0].item.id)}, where 0.5 is near as far and 1 near alone: "
-        f"{'; '.join(parts)}."
+        f"Local sensitivity of {plain(found[0].item.id)}, where 0.5 is near as far and 1 near "
+        f"alone: {'; '.join(parts)}."
     )
 
 

@@ -54,7 +54,7 @@ def test_a_run_without_attention_says_what_has_it(store, tmp_path):
     config = TrainConfig(
         store=store.path, out=tmp_path / "mean", fusion="concat", steps=1, device="cpu"
     )
-    with pytest.raises(MmfError, match=r"no attention between steps: .*'concat'.*aggregate gmsa"):
+    with pytest.raises(MmfError, match="'concat' and .* no attention between .*aggregate gmsa"):
         attended(train(config))
 
 

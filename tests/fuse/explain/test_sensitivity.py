@@ -118,8 +118,9 @@ def test_items_of_one_row_and_without_a_feature_are_asked_too(run, odd, runs):
     assert whole.probes == 0
     wider = {of[0].item.id: of for of in sensitivities(subject, Neighbourhood(extent=20))}
     assert np.isnan(wider["whole"][1].mean)
-    with pytest.raises(MmfError, match="no layer of GMSA, whose local sensitivity this is"):
-        sensitivities(open_subject(runs / "mean", device="cpu"))
+    for name, why in (("mean", "aggregator 'mean'"), ("policy", "which sees each segment alone")):
+        with pytest.raises(MmfError, match=f"{why}.* has no layer of GMSA"):
+            sensitivities(open_subject(runs / name, device="cpu"))
 
 
 @pytest.mark.parametrize("n", [5, 8, 30])
