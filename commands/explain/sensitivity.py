@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     help="Random probes of a Jacobian; 0: exact.  [default: exact up to 4096 numbers, then 8]",
 )  # fmt: skip
 @click.option(
-    "--first", type=click.IntRange(min=1), default=32, show_default=True,
+    "--first", type=click.IntRange(min=1), default=8, show_default=True,
     help="Items to measure; each takes as many backward passes as it has steps times probes.",
 )  # fmt: skip
 @click.pass_obj

@@ -47,7 +47,7 @@ def sensitive_runs(
     *,
     neighbourhood: Neighbourhood | None = None,
     probes: int | None = None,
-    most: int = 32,
+    most: int = 8,
     device: str = "auto",
 ) -> Iterator[SensitiveRun]:
     """Each tested run with a layer of GMSA, on the first `most` items of its test split.

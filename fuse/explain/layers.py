@@ -44,7 +44,7 @@ def attention_layers(subject: Subject) -> dict[str, nn.Module]:
 
     Raises MmfError where there is none.
     """
-    found = {
+    found: dict[str, nn.Module] = {
         name: module
         for path, module in subject.network.named_modules()
         if isinstance(module, SelfAttention | Attention | QueryKeyValue)

@@ -12,11 +12,13 @@ from mmf.fuse.explain.attention import attentions, sparsity, weights
 from mmf.fuse.explain.given import calls, each_item
 from mmf.fuse.explain.layers import TOKEN, attention_layers
 from mmf.fuse.explain.map_pictures import attention_alt
+from mmf.fuse.explain.similarity import similarities
 from mmf.fuse.explain.subject import open_subject
 from mmf.fuse.layers.batch_norm import unpack
 from mmf.fuse.layers.self_attention import SelfAttention
 from mmf.fuse.text.bert import Attention as BertAttention
 from mmf.fuse.text.bert import BertConfig
+from mmf.store import FeatureSpec, FeatureStore, Track
 
 SMALL = {"heads": 2, "extent": 2, "steps": 15}
 
@@ -164,3 +166,33 @@ def test_the_fused_steps_of_framewise_and_pooling_have_profiles(runs):
     assert (audio.layer, rgb.layer) == ("audio", "rgb")
     assert rgb.maps["pooling"].shape == (1, 1, len(rgb.steps))
     np.testing.assert_allclose(rgb.profile("pooling"), rgb.maps["pooling"][0, 0], atol=1e-6)
+
+
+def test_cells_of_a_grid_and_sub_words_have_the_seconds_of_their_rows(tmp_path, make_bert):
+    store = FeatureStore.create(tmp_path / "feats")
+    times = {"grid": [0.5, 1.5, 2.5], "words": [1.0, 4.0]}
+    ids = np.array([[5, 6, 7, -1], [8, 9, -1, -1]])  # 3 and 2 sub-words
+    grid = np.random.default_rng(0).normal(size=(3, 2, 2, 3))
+    for name, rows, dtype in (("grid", grid, "float32"), ("words", ids, "int32")):
+        shape = rows.shape[1:]
+        spec = FeatureSpec(name=name, modality=name, shape=shape, dtype=dtype)
+        videos = ("v", "w", "x")
+        store.add(spec, [Track(video_id=v, values=rows, times=times[name]) for v in videos])
+    store.label({"v": ["a"], "w": ["b"], "x": ["a"]}, split={"v": "train", "w": "val", "x": "test"})
+    options = {"hidden": 8, "layers": 1, "heads": 2, "lengths": {"grid": 9}}
+    run = train(
+        TrainConfig(
+            store=store.path, out=tmp_path / "run", fusion="mmf_transformer", steps=1,
+            fusion_options=options, text=str(make_bert()), device="cpu",
+        )
+    )  # fmt: skip
+    ((one,),) = attended(run)
+    assert one.steps.features == (TOKEN, *["grid"] * 9, *["words"] * 5)
+    cells, words = one.steps.times[1:10], one.steps.times[10:]
+    assert cells.tolist() == [0.5] * 4 + [1.5] * 4 + [2.5]
+    assert words.tolist() == [1.0] * 3 + [4.0] * 2
+    assert one.maps["attention"].shape == (2, 15, 15)
+    ((of_grid, of_words),) = similarities(open_subject(run, device="cpu"))
+    assert of_grid.cosine.shape == (3, 3)  # a row is all of its cells
+    assert of_grid.steps.times.tolist() == times["grid"]
+    assert of_words.steps.times.tolist() == words.tolist()
