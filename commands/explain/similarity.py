@@ -18,8 +18,8 @@ def similarity(run: str, /, most: int, videos: str | None, out: str, **options: 
     mmf explain runs/gmsa-1 similarity --out similarity
 
     OUT/similarity.parquet has a row for each item and feature: the mean cosine of neighbours and of
-    all pairs, and the half-life, the distance at which likeness has fallen half of the way from 1
-    to that of all pairs; OUT/features.csv means over items. The first --most are drawn.
+    all pairs, and the half-life, the distance at which half of what neighbours have above that mean
+    is gone; OUT/features.csv means over items. The first --most are drawn.
     """
     from pyarrow.csv import write_csv
 

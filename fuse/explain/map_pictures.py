@@ -102,10 +102,9 @@ def similarity_picture(found: Sequence[Similar]) -> MapPicture:
     """Of all features of one item: the cosine of each step with the next, and of all pairs."""
     rows = []
     for one in found:
-        name = (
-            f"{one.feature} · neighbours {_short(one.neighbours)} · all {_short(one.mean)} · "
-            f"half-life {_short(one.half_life)} steps, {_short(one.half_life_seconds)} s"
-        )
+        name = f"{one.feature} · neighbours {_short(one.neighbours)} · all {_short(one.mean)}"
+        if not np.isnan(one.half_life):
+            name += f" · half-life {one.half_life:.0f} steps, {one.half_life_seconds:.1f} s"
         lowest = min(0.0, float(one.cosine.min()))
         rows.append((name, (Map(title="", values=one.cosine, lowest=lowest, highest=1.0),)))
     curves = [
@@ -129,14 +128,11 @@ def similarity_alt(found: Sequence[Similar]) -> str:
         if len(one.steps) < 2:
             parts.append(f"{one.feature} has one row")
             continue
-        far = (
-            "never halves"
-            if np.isnan(one.half_life)
-            else (f"halves in {one.half_life:.0f} steps, {one.half_life_seconds:.1f} s")
-        )
+        far = f", half of the difference gone in {one.half_life:.0f} steps"
+        far += f" ({one.half_life_seconds:.1f} s)"
         parts.append(
-            f"{one.feature} {one.neighbours:.2f} between neighbours and {one.mean:.2f} overall, "
-            f"which {far}"
+            f"{one.feature} {one.neighbours:.2f} between neighbours and {one.mean:.2f} overall"
+            + ("" if np.isnan(one.half_life) else far)
         )
     return f"Cosine similarity of the rows of {plain(found[0].item.id)}: {'; '.join(parts)}."
 

@@ -3,10 +3,11 @@
 The rows are as the run's fusion meets them, behind its normalisation; all cells of a grid together
 are one row. Of x (T, D), with c(k) the mean cosine of pairs k steps apart and c that of all pairs,
 
-    half-life   the smallest k with c(k) - c <= (1 - c) / 2
+    half-life   the smallest k with c(k) - c <= (c(1) - c) / 2
 
-in steps, and in seconds by the mean time between steps; NaN where no distance is so far, and for an
-item of one row. A video of long shots has a long one, shuffled rows have 1.
+how far apart half of what neighbours have in common beyond any two rows is gone; what each row has
+of its own, noise say, does not count. In steps, and in seconds by the mean time between steps; NaN
+where neighbours are no more alike than others, as in shuffled rows or those of a still.
 """
 
 from collections.abc import Iterator
@@ -53,8 +54,10 @@ class Similar:
     @property
     def half_life(self) -> float:
         """In steps."""
-        far = np.flatnonzero(self.by_distance[1:] - self.mean <= (1 - self.mean) / 2)
-        return float(far[0] + 1) if len(far) else float("nan")
+        beyond = self.by_distance[1:] - self.mean
+        if not len(beyond) or beyond[0] < 1e-9:
+            return float("nan")
+        return float((beyond <= beyond[0] / 2).argmax() + 1)  # some are: their mean is about 0
 
     @property
     def half_life_seconds(self) -> float:
