@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--probes", type=click.IntRange(min=0),
-    help="Random probes of a Jacobian; 0: exact.  [default: exact up to 4096 numbers, then 8]",
+    help="Random probes of a Jacobian; 0: exact.  [default: exact up to 1024 numbers, then 8]",
 )  # fmt: skip
 @click.option(
     "--first", type=click.IntRange(min=1), default=8, show_default=True,

@@ -1,4 +1,4 @@
-"""Over the runs of a comparison: does the metric go with how local their attention is?
+"""Over the runs of a comparison: the metric beside how local their attention is.
 
 Asked of the runs that the comparison tested, those of each row's chosen setting, by what `compare`
 has kept of them; nothing is measured on the test split anew. Sensitivity is the mean of S over

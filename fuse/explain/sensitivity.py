@@ -33,7 +33,7 @@ from mmf.fuse.layers.neighbourhood import Neighbourhood
 from mmf.fuse.layers.self_attention import SelfAttention
 from mmf.store import Item
 
-EXACT = 4096  # T D up to which norms are exact where nothing else is said
+EXACT = 1024  # T D up to which norms are exact where nothing else is said
 PROBES = 8
 _NUMBERS = 1 << 24  # of one array in a backward pass over several outputs
 _HEADS = 8  # of the T × T maps that such a pass holds, about
