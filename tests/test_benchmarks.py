@@ -159,3 +159,17 @@ def test_the_cost_of_a_cluster_is_measured():
     found = load("cluster").measure(videos=40, workers=1)
     assert found["ms of a video"] > 0
     assert 0 < found["bytes of a bucket's end"] < 1000
+
+
+def test_local_sensitivity_is_held_against_the_same_network_before_it_learned(capsys):
+    sensitivity = load("sensitivity")
+    found = sensitivity.of_seed(0, quick=True)
+    assert list(found) == ["baseline", "gate_op"]
+    for one in found.values():
+        assert 0 < one["S before"] < 1
+        assert one["S learned"] == one["S after"] - one["S before"] != 0
+    lower = {v: one | {"S after": one["S after"] - 0.9} for v, one in found.items()}
+    sensitivity.show([found, lower])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("| mean ± 95 % interval, n = 2 seeds | gap@20 | S before")
+    assert lines[-3] == "S before of gate_op against the baseline's: higher."

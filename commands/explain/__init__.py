@@ -2,7 +2,7 @@
 
 import click
 
-from mmf.commands.explain import selection
+from mmf.commands.explain import attention, selection, sensitivity, similarity
 from mmf.commands.shell import Commands
 
 
@@ -14,9 +14,17 @@ def explain(context: click.Context, run: str) -> None:
 
     \b
     mmf explain runs/policy-1 selection        # which modality its policy used when
+    mmf explain runs/gmsa-1 attention          # what its layers of attention look at
+    mmf explain runs/gmsa-1 sensitivity        # how local they are in what they do
+    mmf explain runs/gmsa-1 similarity         # how alike the rows are that it is given
     """
     context.obj = run
 
 
-for _command in (selection.selection,):
+for _command in (
+    attention.attention,
+    selection.selection,
+    sensitivity.sensitivity,
+    similarity.similarity,
+):
     explain.add_command(_command)

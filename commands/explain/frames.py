@@ -1,7 +1,8 @@
 """The frames that stand beside an explanation, of those videos whose files are found."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,16 +17,38 @@ def segment_frames(
     subject: "Subject", drawn: Sequence["Selected"], videos: str | None
 ) -> dict[str, dict[int, "np.ndarray"]]:
     """A frame for each segment of the items whose videos are found, from the segment's middle."""
+    asked = {}
+    for selected in drawn:
+        times = selected.times
+        middles = ((times.start + times.end) / 2).tolist()
+        asked[selected.item.id] = Asked(
+            video_id=selected.item.video_id, times=middles, begins=times.begins
+        )
+    found = frames_of(subject, asked, videos)
+    return {item: dict(enumerate(pictures)) for item, pictures in found.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Seconds of a video of which frames are wanted."""
+
+    video_id: str
+    times: Sequence[float]
+    begins: float  # the first row of any feature
+
+
+def frames_of(
+    subject: "Subject", asked: Mapping[str, Asked], videos: str | None
+) -> dict[str, list["np.ndarray"]]:
+    """The frames at these seconds of the videos that are found, by the key of what was asked."""
     from mmf.extract.frames import Wanted, frames_at
 
     wanted = {}
-    for selected in drawn:
-        path, times = file_of(subject.store, selected.item.video_id, videos), selected.times
+    for key, one in asked.items():
+        path = file_of(subject.store, one.video_id, videos)
         if path is not None:
-            middles = ((times.start + times.end) / 2).tolist()
-            wanted[selected.item.id] = Wanted(path=path, times=middles, begins=times.begins)
-    found = frames_at(wanted) if wanted else {}
-    return {item: dict(enumerate(pictures)) for item, pictures in found.items()}
+            wanted[key] = Wanted(path=path, times=one.times, begins=one.begins)
+    return frames_at(wanted) if wanted else {}
 
 
 def file_of(store: "FeatureStore", video_id: str, videos: str | None) -> str | None:

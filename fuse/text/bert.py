@@ -137,13 +137,21 @@ class QueryKeyValue(nn.Module):
 
     def forward(self, x: Float[Tensor, "B N D"], seen: Bool[Tensor, "B 1 1 N"]) -> Tensor:
         """(B, N, D)."""
-        q, k, v = (
-            part(x).unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, d)
-            for part in (self.query, self.key, self.value)
-        )
+        q, k, v = (self._heads(part, x) for part in (self.query, self.key, self.value))
         dropout = self.dropout if self.training else 0.0
         heads = functional.scaled_dot_product_attention(q, k, v, seen, dropout_p=dropout)
         return heads.transpose(1, 2).flatten(2)  # (B, N, D)
+
+    def weights(
+        self, x: Float[Tensor, "B N D"], seen: Bool[Tensor, "B 1 1 N"]
+    ) -> Float[Tensor, "B _ N N"]:
+        """What each head multiplies the values with, without dropout; computed for itself."""
+        q, k = self._heads(self.query, x), self._heads(self.key, x)
+        scores = q @ k.transpose(2, 3) * q.shape[3] ** -0.5
+        return scores.masked_fill(~seen, -float("inf")).softmax(3)
+
+    def _heads(self, part: nn.Module, x: Tensor) -> Float[Tensor, "B _ N d"]:
+        return part(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
 class Dense(nn.Module):
