@@ -2,7 +2,7 @@
 
 import click
 
-from mmf.commands.explain import selection
+from mmf.commands.explain import ablation, selection, stencils
 from mmf.commands.shell import Commands
 
 
@@ -13,10 +13,12 @@ def explain(context: click.Context, run: str) -> None:
     """Why RUN says what it says.
 
     \b
+    mmf explain runs/mixer-1 stencils          # what each class looks for, and in what modality
+    mmf explain runs/mixer-1 ablation          # what is lost without a modality
     mmf explain runs/policy-1 selection        # which modality its policy used when
     """
     context.obj = run
 
 
-for _command in (selection.selection,):
+for _command in (ablation.ablation, selection.selection, stencils.stencils):
     explain.add_command(_command)

@@ -9,23 +9,36 @@ if TYPE_CHECKING:
 
     from mmf.fuse.explain.selection import Selected
     from mmf.fuse.explain.subject import Subject
-    from mmf.store import FeatureStore
+    from mmf.store import FeatureStore, Item
 
 
 def segment_frames(
     subject: "Subject", drawn: Sequence["Selected"], videos: str | None
 ) -> dict[str, dict[int, "np.ndarray"]]:
     """A frame for each segment of the items whose videos are found, from the segment's middle."""
+    each = [(one.item, one.times) for one in drawn]
+    asked = [(item, ((t.start + t.end) / 2).tolist(), t.begins) for item, t in each]
+    found = item_frames(subject.store, asked, videos)
+    return {item: dict(enumerate(pictures)) for item, pictures in found.items()}
+
+
+def item_frames(
+    store: "FeatureStore",
+    asked: Sequence[tuple["Item", Sequence[float], float]],
+    videos: str | None,
+) -> dict[str, list["np.ndarray"]]:
+    """Frames of the items whose videos are found, at the seconds that are asked for of each.
+
+    The third of each is when its video begins, by its rows.
+    """
     from mmf.extract.frames import Wanted, frames_at
 
     wanted = {}
-    for selected in drawn:
-        path, times = file_of(subject.store, selected.item.video_id, videos), selected.times
+    for item, times, begins in asked:
+        path = file_of(store, item.video_id, videos)
         if path is not None:
-            middles = ((times.start + times.end) / 2).tolist()
-            wanted[selected.item.id] = Wanted(path=path, times=middles, begins=times.begins)
-    found = frames_at(wanted) if wanted else {}
-    return {item: dict(enumerate(pictures)) for item, pictures in found.items()}
+            wanted[item.id] = Wanted(path=path, times=times, begins=begins)
+    return dict(frames_at(wanted)) if wanted else {}
 
 
 def file_of(store: "FeatureStore", video_id: str, videos: str | None) -> str | None:
