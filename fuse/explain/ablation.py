@@ -221,12 +221,15 @@ def _measured(
     )
 
 
+def _metrics(collected: Collected) -> dict[str, float]:
+    return collected.accumulator.result() | {"loss": collected.loss}
+
+
 def _row(
     modality: str, how: str, found: _Measured, whole: _Measured, main: str, resamples: int
 ) -> Ablated:
-    ours, its = found.collected.accumulator, whole.collected
-    metrics = ours.result() | {"loss": found.collected.loss}
-    before = its.accumulator.result() | {"loss": its.loss}
+    ours = found.collected.accumulator
+    metrics, before = _metrics(found.collected), _metrics(whole.collected)
     lost = {name: before[name] - value for name, value in metrics.items() if name in before}
     interval = None
     if how:
@@ -237,7 +240,6 @@ def _row(
         statistics = whole.statistic(main, at), found.statistic(main, where)
         drawn = paired_interval([statistics[0]], [statistics[1]], videos, resamples=resamples)
         interval = drawn.low, drawn.high
-    whole_ap = ours.average_precisions(None if ours.is_whole else _BEST)
     return Ablated(
         modality=modality,
         how=how,
@@ -245,5 +247,5 @@ def _row(
         metrics=metrics,
         lost=lost | {"loss": metrics["loss"] - before["loss"]},
         interval=interval,
-        ap=whole_ap,
+        ap=ours.average_precisions(None if ours.is_whole else _BEST),
     )

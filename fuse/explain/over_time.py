@@ -49,7 +49,7 @@ def over_time(subject: Subject, said: Sequence[Said], most: int) -> Iterator[Ove
     """Of the first items, each to the class of these that it is most given to."""
     numbers = [subject.run.classes.index(one.stencils.name) for one in said]
     left = most
-    for met in meet(subject, subject.items):
+    for met in meet(subject) if most else ():
         edges, begins = _edges(subject, met)
         for i in range(min(left, len(met))):
             c = int(met.logits[i, numbers].argmax())

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from mmf import MmfError
 from mmf.fuse.explain.met import meet
 from mmf.fuse.explain.stencils import Stencils
 from mmf.fuse.explain.subject import Subject
@@ -104,6 +105,11 @@ def _scores(
                 of_sizes.append(np.stack([np.abs(x).sum(1) for x in parts], 1))
             signed.append(of_item)
             sizes.append(of_sizes)
+    if not logits:
+        raise MmfError(
+            f"none of {len(subject.items)} items has a row of {', '.join(subject.run.specs)}, so "
+            "there is nothing to explain."
+        )
     z, y = np.concatenate(logits), np.concatenate(positive)
     return [
         _Scores(

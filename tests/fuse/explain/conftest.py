@@ -93,18 +93,19 @@ def bits_store(tmp_path_factory) -> FeatureStore:
 def bits(bits_store, tmp_path_factory) -> Path:
     """Runs on it: `linear` and `mixer` of both, `heard`, `same`, `alone` and `seeds` of heard."""
     folder = tmp_path_factory.mktemp("bits_runs")
-    mixer = {"fusion": "mixer", "fusion_options": {"hidden": 16, "blocks": 2}, "epochs": 20}
-    few = mixer | {"epochs": 4}
+    mixer = {"fusion": "mixer", "fusion_options": {"hidden": 16, "blocks": 2}, "steps": 80}
+    few = mixer | {"steps": 16}
     for name, options in {
-        "linear": {"fusion": "concat", "label_set": "both", "epochs": 20, "lr": 0.01},
+        "linear": {"fusion": "concat", "label_set": "both", "steps": 80, "lr": 0.01},
         "mixer": mixer | {"label_set": "both"},
         "heard": mixer | {"label_set": "heard"},
-        "same": mixer | {"label_set": "same", "epochs": 40},
-        "alone": {"fusion": "single", "features": ("audio",), "label_set": "heard", "epochs": 2},
+        "same": mixer | {"label_set": "same", "steps": 160},
+        "alone": {"fusion": "single", "features": ("audio",), "label_set": "heard", "steps": 8},
         "seeds/seed-0": few | {"label_set": "heard", "seed": 0},
         "seeds/seed-1": few | {"label_set": "heard", "seed": 1},
     }.items():
         kinds: dict[str, Any] = {"device": "cpu", "batch_size": 32, "lr": 5e-3} | options
+        kinds["eval_every"] = kinds["steps"] // 2
         train(TrainConfig(store=bits_store.path, out=folder / name, **kinds))
     return folder
 

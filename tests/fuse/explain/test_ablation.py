@@ -88,6 +88,12 @@ def test_the_classes_that_lose_most_come_first(bits):
     assert top["ap"] + top["ap_lost"] == pytest.approx(whole[found.classes.index(top["class"])])
 
 
+def test_a_run_that_decides_is_measured_by_its_own_decisions(runs):
+    whole = ablate(runs / "policy", resamples=20, device="cpu").rows[0]
+    measured = evaluate(runs / "policy", device="cpu")
+    assert whole.metrics["loss"] == pytest.approx(measured["loss"])
+
+
 def test_of_a_single_feature_none_can_be_missing(bits):
     found = by_change(ablate(bits / "alone", resamples=20, device="cpu"))
     assert set(found) == {("", ""), ("audio", "zeroed"), ("audio", "shuffled")}

@@ -21,6 +21,11 @@ def asked(run, classes=None, **which):
     return shapley(subject, classes or subject.run.classes, usual(subject))
 
 
+def accuracy_lost(run) -> dict[tuple[str, str], float]:
+    found = ablate(run, resamples=20, device="cpu")
+    return {(one.modality, one.how): one.lost["accuracy"] for one in found.rows}
+
+
 @pytest.fixture
 def three(tmp_path):
     """A run of three features, hardly trained."""
@@ -75,7 +80,7 @@ def test_a_label_that_sound_alone_carries_is_owed_to_sound(bits):
     found = asked(bits / "heard")
     audio = found.modalities.index("audio")
     assert [found.of(name)[audio] >= 0.8 for name in ("low", "high")] == [True, True]
-    lost = {(one.modality, one.how): one.lost["accuracy"] for one in ablate(bits / "heard").rows}
+    lost = accuracy_lost(bits / "heard")
     assert lost["audio", "zeroed"] > 0.3
     assert lost["audio", "missing"] > 0.3
     assert lost["rgb", "zeroed"] < 0.1
@@ -85,7 +90,7 @@ def test_a_label_that_needs_both_is_owed_to_both(bits):
     found = asked(bits / "mixer")
     whole = sum(np.abs(found.values[found.positive[:, c], c]).sum(0) for c in range(4))
     assert (whole / whole.sum() > 0.25).all()
-    lost = {(one.modality, one.how): one.lost["accuracy"] for one in ablate(bits / "mixer").rows}
+    lost = accuracy_lost(bits / "mixer")
     assert min(lost["audio", "zeroed"], lost["rgb", "zeroed"]) > 0.2
     same = asked(bits / "same")  # of two bits whether they agree: neither says it alone
     of_class = same.positive[:, 0]

@@ -14,6 +14,7 @@ from mmf.fuse.explain.over_time import over_time
 from mmf.fuse.explain.stencil_scores import fidelity, spearman, what_they_say
 from mmf.fuse.explain.stencils import StencilOptions, find_stencils, shares_of_rows
 from mmf.fuse.explain.subject import open_subject
+from mmf.store import FeatureStore
 
 FEW = StencilOptions(restarts=6, clusters=2, steps=40)
 
@@ -153,6 +154,21 @@ def test_items_that_lack_a_modality_or_have_one_row_or_no_label_are_told_as_such
     assert not told["bare"].positive
     nobody = next(one for one in said if one.stencils.name == "blue-low")
     assert (nobody.positives, nobody.shares) == (0, None)
+
+
+def test_items_without_a_row_have_nothing_to_explain(bits, bits_store, tmp_path):
+    place = FeatureStore.create(tmp_path / "empty")
+    for name, spec in bits_store.features.items():
+        place.add(spec, [bits_store.read(name, "v0000")])
+    place.label({"empty": ["red-low"], "v0000": ["red-low"]}, name="both")
+    subject = open_subject(bits / "linear", place.path, items=["empty"], device="cpu")
+    rests = usual(open_subject(bits / "linear", device="cpu"))
+    found = find_stencils(subject, ["red-low"], rests, StencilOptions(restarts=1, steps=1))
+    rests = replace(found[0].usual, items=subject.items)
+    with pytest.raises(MmfError, match="none of 1 items has a row of"):
+        what_they_say(subject, [replace(found[0], usual=rests)])
+    with pytest.raises(MmfError, match="none of 1 items has a row of"):
+        usual(subject)
 
 
 def test_what_an_item_is_told_sums_to_its_score(bits):
