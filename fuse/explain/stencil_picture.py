@@ -40,7 +40,8 @@ def draw_stencils(said: Said) -> Any:
         axes.xaxis.set_major_locator(matplotlib("ticker").MaxNLocator(integer=True))
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    shown[0].set_ylim(bottom=0)  # of all: they share it
+    tallest = max(float(values.norm(dim=2).max()) for values in stencils.values)
+    shown[0].set_ylim(0, 1.1 * tallest or 1)  # of all: they share it
     shown[-1].set_xlabel("step", fontsize=9)
     shown[0].legend(fontsize=8, frameon=False, ncols=3)
     return figure

@@ -1,9 +1,9 @@
 """Stencils: the inputs that a network answers most with one class.
 
-Disney's reading of their Mixer: "start from a random noise stencil and optimise it to maximise the
-activations for a specific class by back-propagating". Of each class there are R of them, from other
+After Disney's Mixer for video (`fuse.recipes.mixer`): noise becomes a stencil by following the
+gradient of a class's activation back to the input. Of each class there are R of them, from other
 noise; K-means of their directions puts like ones together, and the mean of each cluster is kept.
-Here a stencil S **is fed as the input**, with the weights frozen:
+The paper leaves open what the stencil is to the input. Here S **is the input**, the weights frozen:
 
     max_S f_c(X̄ + S)    ‖S‖ = r        S: M × (L_m, D_m), all modalities at once
 
@@ -38,6 +38,7 @@ from mmf.fuse.fusions.contract import StepFusion
 from mmf.fuse.inference.scoring import copy_of
 from mmf.fuse.network import Network
 
+_ALIKE = 0.999  # the cosine of two clusters that are one
 _AT_ONCE, _TOGETHER = 1 << 22, 1 << 24  # numbers of a forward pass; of stencils that climb at once
 
 
@@ -187,14 +188,19 @@ def _clustered(
 def _cluster(directions: Float[np.ndarray, "R E"], options: StencilOptions) -> np.ndarray:
     """The number of each one's cluster, from 0 without a gap.
 
-    Of vectors of length 1, the squared distances of K-means are 2 - 2 cos.
+    Of vectors of length 1, the squared distances of K-means are 2 - 2 cos. Where all stencils are
+    one but for rounding, K-means would part them all the same; clusters so alike are one.
     """
     k = min(options.clusters, len(directions))
     means = _sklearn("cluster").KMeans(k, n_init=4, random_state=options.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that fewer are distinct: then there are fewer
         found = means.fit_predict(directions)
-    return np.unique(found, return_inverse=True)[1]
+    means_of = [directions[found == c].mean(0) for c in np.unique(found)]
+    centres = np.stack([x / max(float(np.linalg.norm(x)), 1e-30) for x in means_of])
+    first = (centres @ centres.T > _ALIKE).argmax(1)  # the first that each is alike
+    merged = first[np.unique(found, return_inverse=True)[1]]
+    return np.unique(merged, return_inverse=True)[1]
 
 
 def _sklearn(module: str) -> Any:

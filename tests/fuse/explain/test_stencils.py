@@ -94,6 +94,7 @@ def test_of_a_linear_network_a_stencil_is_its_weights_and_ranks_without_a_fault(
         for values, part in zip(one.values, expected, strict=True):
             for value in values:
                 torch.testing.assert_close(value, part * rests.norm / length, atol=1e-3, rtol=1e-3)
+        assert one.sizes.tolist() == [FEW.restarts]  # they are all one
     said = what_they_say(subject, found)
     assert {len(x) for met in meet(subject) for i in range(len(met)) for x in met.item(i)} > {1, 4}
     assert [one.fidelity for one in said] == pytest.approx([1.0] * 4, abs=1e-4)
