@@ -101,7 +101,15 @@ class Network(nn.Module):
         Without masks every row counts. A feature that is left out is missing for every item.
         Without videos each item is alone; with them, those of a video stand together, in order.
         """
-        steps, there = self._given(features, masks)
+        return self.of_steps(*self.steps(features, masks), videos)
+
+    def of_steps(
+        self,
+        steps: Sequence[Float[Tensor, "B _ _"]],
+        there: Sequence[Bool[Tensor, "B _"]],
+        videos: Int[Tensor, " B"] | None = None,
+    ) -> Float[Tensor, "B C"]:
+        """Logits of `steps`; they may be others than rows make, such as those that are learned."""
         if isinstance(self.fusion, SegmentFusion):
             return self.fusion(steps, there).logits
         if isinstance(self.fusion, StepFusion):
@@ -122,17 +130,19 @@ class Network(nn.Module):
         temperature: float | None = None,
     ) -> Decided:
         """Logits and what they rest on, of a network that decides; see `SegmentFusion`."""
-        return self.fusion(*self._given(features, masks), noise, temperature)
+        return self.fusion(*self.steps(features, masks), noise, temperature)
 
     @property
     def policy(self) -> SegmentFusion | None:
         """Its fusion if that is one that decides."""
         return self.fusion if isinstance(self.fusion, SegmentFusion) else None
 
-    def _given(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """The features' steps (B, T, D), normalised, and their masks (B, T)."""
+    def steps(
+        self,
+        features: Mapping[str, Float[Tensor, "B _ ..."]],
+        masks: Mapping[str, Bool[Tensor, "B _"]] | None = None,
+    ) -> tuple[list[Float[Tensor, "B _ _"]], list[Bool[Tensor, "B _"]]]:
+        """The features' steps (B, T, D), in their order, normalised, and their masks (B, T)."""
         for name in features:
             if name not in self.features:
                 raise unknown("feature", name, self.features)

@@ -7,6 +7,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from safetensors import safe_open
 
 from mmf import MmfError, cli
 from mmf.extract.sample_set import make_sample_set
@@ -23,6 +24,9 @@ def demo(tmp_path_factory) -> Path:
     given = [word for option in options for word in ("--fusion-option", option)]
     words = ["--store", str(folder / "feats"), "--out", str(folder / "run"), "--steps", "1"]
     run("train", *words, "--fusion", "policy", *given)
+    small = ("--fusion-option", "hidden=8", "--fusion-option", "blocks=1")
+    words = ["--store", str(folder / "feats"), "--out", str(folder / "mixer"), "--steps", "2"]
+    run("train", *words, "--fusion", "mixer", *small)
     return folder
 
 
@@ -95,3 +99,62 @@ def test_items_of_which_nothing_is_used_are_counted(demo, tmp_path, capsys):
     videos = len(set(table["video_id"].to_pylist()))
     assert f"{videos} items; {videos} of them use nothing; accuracy" in said
     assert set(table["used"].to_pylist()) == {False}
+
+
+@pytest.fixture
+def explain_mixer(demo, tmp_path, capsys) -> Callable[..., str]:
+    def typed(part: str, *words: str) -> str:
+        run("explain", str(demo / "mixer"), part, "--out", str(tmp_path / "out"), *words)
+        return capsys.readouterr().out
+
+    return typed
+
+
+def test_stencils_are_written_and_drawn_below_frames(explain_mixer, tmp_path):
+    pytest.importorskip("matplotlib")
+    few = ("--split", "train", "--restarts", "2", "--clusters", "2")
+    said = explain_mixer("stencils", *few, "--classes", "red-low,blue-high", "--most", "1")
+    out = tmp_path / "out"
+    assert "steps.parquet, 4 pictures" in said  # two classes, the shares, an item
+    assert "without frames" not in said
+    shares = pyarrow.csv.read_csv(out / "shares.csv").to_pylist()
+    for name in ("red-low", "blue-high"):
+        its = [row for row in shares if row["class"] == name]
+        assert {row["modality"] for row in its} == {"rgb", "audio"}
+        assert sum(row["share"] for row in its) == pytest.approx(1)
+        assert f"class {name}.png" in {path.name for path in out.iterdir()}
+    clusters = pyarrow.csv.read_csv(out / "clusters.csv").to_pylist()
+    assert sum(row["stencils"] for row in clusters if row["class"] == "red-low") == 2
+    steps = pq.read_table(out / "steps.parquet").to_pylist()
+    assert {row["modality"] for row in steps} == {"rgb", "audio"}
+    with safe_open(out / "stencils.safetensors", "np") as file:
+        assert file.metadata() == {"0": "red-low", "1": "blue-high"}
+        assert file.get_tensor("0/rgb").shape[2] == file.get_tensor("mean/rgb").shape[0]
+    with Image.open(next(out.glob("item *.png"))) as picture:
+        tones = [rgb for _, rgb in picture.convert("RGB").getcolors(1 << 20)]
+    assert any(abs(r - b) > 150 and g < 100 for r, g, b in tones)
+
+
+def test_what_stencils_cannot_say_is_said(explain_mixer, demo, monkeypatch, tmp_path):
+    with pytest.raises(MmfError, match="unknown class 'red'"):
+        explain_mixer("stencils", "--classes", "red")
+    with pytest.raises(MmfError, match="decides which segments it uses"):
+        run("explain", str(demo / "run"), "stencils", "--out", str(tmp_path / "none"))
+    monkeypatch.setattr("mmf.fuse.explain.met.CLASSES", 2)
+    monkeypatch.setattr("mmf.commands.explain.stencils.find_spec", lambda name: None)
+    words = ("--split", "train", "--restarts", "1", "--most", "0")
+    said = explain_mixer("stencils", *words)
+    assert "of 4 classes the 2 with the most positive items here" in said
+    assert "For pictures: pip install 'mmf-video[plots]'" in said
+
+
+def test_an_ablation_is_printed_written_and_drawn(explain_mixer, tmp_path):
+    pytest.importorskip("matplotlib")
+    said = explain_mixer("ablation", "--split", "train", "--by-class")
+    table = pyarrow.csv.read_csv(tmp_path / "out" / "ablation.csv")
+    assert table["how"].to_pylist()[:3] == ["whole", "zeroed", "zeroed"]
+    assert "rgb missing" in said
+    assert "ap_lost" in said
+    assert "accuracy_lost_low" in table.column_names
+    assert said.splitlines()[-1].endswith("ablation.csv, classes.csv, ablation.png")
+    assert (tmp_path / "out" / "ablation.png").stat().st_size > 5000

@@ -2,7 +2,14 @@
 
 import click
 
-from mmf.commands.explain import attention, selection, sensitivity, similarity
+from mmf.commands.explain import (
+    ablation,
+    attention,
+    selection,
+    sensitivity,
+    similarity,
+    stencils,
+)
 from mmf.commands.shell import Commands
 
 
@@ -13,6 +20,8 @@ def explain(context: click.Context, run: str) -> None:
     """Why RUN says what it says.
 
     \b
+    mmf explain runs/mixer-1 stencils          # what each class looks for, and in what modality
+    mmf explain runs/mixer-1 ablation          # what is lost without a modality
     mmf explain runs/policy-1 selection        # which modality its policy used when
     mmf explain runs/gmsa-1 attention          # what its layers of attention look at
     mmf explain runs/gmsa-1 sensitivity        # how local they are in what they do
@@ -22,9 +31,11 @@ def explain(context: click.Context, run: str) -> None:
 
 
 for _command in (
+    ablation.ablation,
     attention.attention,
     selection.selection,
     sensitivity.sensitivity,
     similarity.similarity,
+    stencils.stencils,
 ):
     explain.add_command(_command)

@@ -24,7 +24,7 @@ def segment_frames(
         asked[selected.item.id] = Asked(
             video_id=selected.item.video_id, times=middles, begins=times.begins
         )
-    found = frames_of(subject, asked, videos)
+    found = frames_of(subject.store, asked, videos)
     return {item: dict(enumerate(pictures)) for item, pictures in found.items()}
 
 
@@ -38,14 +38,14 @@ class Asked:
 
 
 def frames_of(
-    subject: "Subject", asked: Mapping[str, Asked], videos: str | None
+    store: "FeatureStore", asked: Mapping[str, Asked], videos: str | None
 ) -> dict[str, list["np.ndarray"]]:
     """The frames at these seconds of the videos that are found, by the key of what was asked."""
     from mmf.extract.frames import Wanted, frames_at
 
     wanted = {}
     for key, one in asked.items():
-        path = file_of(subject.store, one.video_id, videos)
+        path = file_of(store, one.video_id, videos)
         if path is not None:
             wanted[key] = Wanted(path=path, times=one.times, begins=one.begins)
     return frames_at(wanted) if wanted else {}

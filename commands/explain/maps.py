@@ -95,7 +95,7 @@ def draw_all(
         each = (end - start) / _FRAMES
         times = [start + each * (i + 0.5) for i in range(_FRAMES)] if each else [start]
         asked[item] = Asked(video_id=video_id, times=times, begins=begins)
-    frames = frames_of(subject, asked, videos)
+    frames = frames_of(subject.store, asked, videos)
     for item, (picture, _, _) in pictures.items():
         beside = dict(zip(asked[item].times, frames.get(item, ()), strict=False))
         draw(picture, folder / f"{file_name(item)}.png", beside)

@@ -9,6 +9,7 @@ import click
 
 from mmf import MmfError
 from mmf.commands.explain.frames import segment_frames
+from mmf.commands.explain.maps import about_items, check_videos
 from mmf.commands.shell import show_columns
 
 if TYPE_CHECKING:
@@ -22,19 +23,7 @@ _SHOWN = 20  # classes of the table, those with the most items
 
 
 @click.command()
-@click.option("--store", help="Another store.  [default: the one the run was trained on]")
-@click.option("--split", help="[default: test, where no --items are named]")
-@click.option(
-    "--items", multiple=True, metavar="ID", help="A video or an item, VIDEO@START-END; repeatable."
-)
-@click.option(
-    "--most", default=12, type=click.IntRange(min=0), show_default=True, help="Items to draw."
-)
-@click.option(
-    "--videos", type=click.Path(), help="The folder of the videos.  [default: as they were]"
-)
-@click.option("--out", default="selection", show_default=True, help="The folder of all of it.")
-@click.option("--device", default="auto", show_default=True)
+@about_items("selection")
 @click.pass_obj
 def selection(run: str, /, most: int, videos: str | None, out: str, **options: Any) -> None:
     """Which modality the policy of RUN used in which segment, with its seconds.
@@ -52,8 +41,7 @@ def selection(run: str, /, most: int, videos: str | None, out: str, **options: A
     from mmf.fuse.explain.selection import open_deciding, selections
     from mmf.fuse.explain.selection_tables import Summary, writing
 
-    if videos is not None and not Path(videos).is_dir():
-        raise MmfError(f"--videos {videos!r} is no folder. Name the one that was extracted.")
+    check_videos(videos)
     subject = open_deciding(run, **options)
     folder, summary, drawn = Path(out), Summary(), list["Selected"]()
     with writing(folder / "selection.parquet") as writer:

@@ -160,7 +160,7 @@ def _measured(
         found = probabilities(torch.from_numpy(part.logits), run.loss).float().numpy()
         there = part.there
         accumulator.add(found[there], part.labels[there], part.rated[there])
-        parts.append(_best(part, found))
+        parts.append(best_of(part, found))
     columns = zip(*parts, strict=True)
     keys = ("items", "videos", "scores", "hits", "positives")
     arrays = {key: np.concatenate(c) for key, c in zip(keys, columns, strict=True)}
@@ -168,7 +168,7 @@ def _measured(
     return {"metrics": accumulator.result() | used}, arrays
 
 
-def _best(part: Scored, found: np.ndarray) -> tuple[np.ndarray, ...]:
+def best_of(part: Scored, found: np.ndarray) -> tuple[np.ndarray, ...]:
     """Ids, videos, best scores, hits and positives of the items that have rows."""
     there = np.flatnonzero(part.there)
     items = [part.items[int(i)] for i in there]

@@ -60,7 +60,7 @@ def evaluate(
     )
     if sampled:
         _draw_decisions(subject)
-    names = _names(subject.run)
+    names = metric_names(subject.run)
     found = collect(subject, scored(subject, level, views), names)
     if found.usage and "gflops" not in found.usage:
         _warn_of_costs(subject.run)
@@ -80,7 +80,7 @@ def measure(
     """The metrics of a network on these items: those named, or all that the run's task has."""
     label_set = run.config.label_set
     subject = Subject(run=run, network=network, store=store, items=items, label_set=label_set)
-    return _result(collect(subject, scored(subject), _names(run) if names is None else names))
+    return _result(collect(subject, scored(subject), metric_names(run) if names is None else names))
 
 
 def _draw_decisions(subject: Subject) -> None:
@@ -101,7 +101,8 @@ def _warn_of_costs(run: Run) -> None:
     )
 
 
-def _names(run: Run) -> list[str]:
+def metric_names(run: Run) -> list[str]:
+    """The metrics that its task has."""
     return [n for n in METRICS if run.task == "single" or n not in SINGLE_LABEL]
 
 

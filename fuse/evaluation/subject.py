@@ -164,8 +164,8 @@ def collect(
     policy = None if isinstance(network, Ensemble) else network.policy
     for part in parts:
         logits = torch.from_numpy(part.logits[part.there])
-        labels = torch.from_numpy(_pick(part.labels, columns, 0.0)[part.there]).double()
-        rated = torch.from_numpy(_pick(part.rated, columns, False)[part.there])
+        labels = torch.from_numpy(pick(part.labels, columns, 0.0)[part.there]).double()
+        rated = torch.from_numpy(pick(part.rated, columns, False)[part.there])
         loss += float(LOSSES.load(run.loss)(logits, labels, rated)) * len(logits)
         number += len(logits)
         if policy is not None and part.decisions is not None:
@@ -194,7 +194,7 @@ def collect(
     )
 
 
-def _pick(values: np.ndarray, columns: Sequence[int | None], absent: bool | float) -> np.ndarray:
+def pick(values: np.ndarray, columns: Sequence[int | None], absent: bool | float) -> np.ndarray:
     """The columns in the run's order, with a constant for a class that the label set lacks."""
     picked = np.full((len(values), len(columns)), absent, values.dtype)
     for i, column in enumerate(columns):

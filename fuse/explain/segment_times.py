@@ -40,7 +40,8 @@ def segment_times(
         n = int(decisions.valid[i].sum())
         counts = {m: of[i, :n] for m, of in decisions.rows.items() if m in spans and of[i].any()}
         each = {
-            m: _read(features[m], spans[m][i].tolist(), int(of.sum())) for m, of in counts.items()
+            m: row_edges(features[m], spans[m][i].tolist(), int(of.sum()))
+            for m, of in counts.items()
         }
         end = max((times[-1] for times in each.values()), default=0.0)
         for name, times in each.items():
@@ -51,7 +52,7 @@ def segment_times(
         yield _cut(item, decisions.modalities, edges, counts, float(min(firsts, default=0.0)))
 
 
-def _read(feature: StoredFeature, span: Sequence[int], rows: int) -> np.ndarray:
+def row_edges(feature: StoredFeature, span: Sequence[int], rows: int) -> np.ndarray:
     """Seconds (T + 1,) of so many rows of an item, evenly, and the end of the last one."""
     position, first, number = span
     times = feature.times(position)

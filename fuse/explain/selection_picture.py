@@ -5,7 +5,6 @@ no row, the band is empty. Frames of the video, where they are given, stand abov
 Drawn with matplotlib, from the extra ``plots``.
 """
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from mmf.fuse.explain.drawing import matplotlib, plain
 from mmf.fuse.explain.selection import Selected
 
 WIDTH, BAND, BESIDE = 10.0, 0.34, (1.3, 1.05)  # inches: of the time, of a band, to either side
 TALLEST = 1.1  # inches of a frame
 OVER, UNDER = 0.62, 0.78
-_LABELS, _SIGNS = 4, 140  # shown at most, of an item and of a line
+_LABELS = 4  # of an item that are shown at most
 _SHORTEST = 1e-3  # seconds of a segment that is drawn, e.g. of a cue alone, which has no length
 _USED: Mapping[str, Any] = {"facecolor": "#1f5a94", "edgecolor": "white"}
 _SKIPPED: Mapping[str, Any] = {"facecolor": "#f3e3c3", "edgecolor": "#8a6d3b", "hatch": "////"}
@@ -35,7 +35,7 @@ def draw(
     gap = 0.1 if frames else 0.0
     height = OVER + tallest + gap + bands * BAND + UNDER
     wide = BESIDE[0] + WIDTH + BESIDE[1]
-    figure = _matplotlib("figure").Figure(figsize=(wide, height))
+    figure = matplotlib("figure").Figure(figsize=(wide, height))
     left, across = BESIDE[0] / wide, WIDTH / wide
     axes = figure.add_axes((left, UNDER / height, across, bands * BAND / height))
     axes.set(xlim=(start, end), ylim=(bands, 0), xlabel="seconds")
@@ -59,7 +59,7 @@ def _span(selected: Selected) -> tuple[float, float]:
 
 
 def _draw_bands(axes: Any, selected: Selected) -> None:
-    patches, times = _matplotlib("patches"), selected.times
+    patches, times = matplotlib("patches"), selected.times
     low, high = axes.get_xlim()
     for m, name in enumerate(selected.modalities):
         empty = patches.Rectangle((low, m + 0.12), high - low, 0.76, linewidth=0.8, **_MISSING)
@@ -74,7 +74,7 @@ def _draw_bands(axes: Any, selected: Selected) -> None:
         share = share if selected.there[:, m].any() else "no row"
         beside = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 9}
         axes.text(1.01, m + 0.5, share, color="0.25", **beside)
-        axes.text(-0.01, m + 0.5, _plain(name), ha="right", parse_math=False, **beside)
+        axes.text(-0.01, m + 0.5, plain(name), ha="right", parse_math=False, **beside)
     axes.set_yticks([])
     axes.tick_params(labelsize=8)
     axes.xaxis.label.set_size(9)
@@ -114,7 +114,7 @@ def _outcome(selected: Selected) -> str:
 
 
 def _legend(figure: Any, height: float, left: float) -> None:
-    patches = _matplotlib("patches")
+    patches = matplotlib("patches")
     kinds = {"used": _USED, "skipped": _SKIPPED, "missing (no row)": _MISSING}
     handles = [patches.Patch(label=name, linewidth=0.8, **kind) for name, kind in kinds.items()]
     where = {"loc": "lower left", "bbox_to_anchor": (left, 0.02 / height)}
@@ -122,15 +122,4 @@ def _legend(figure: Any, height: float, left: float) -> None:
 
 
 def _write(figure: Any, x: float, y: float, text: str, **how: Any) -> None:
-    figure.text(x, y, _plain(text), parse_math=False, va="center", **how)
-
-
-def _plain(text: str) -> str:
-    """What a file or a class is called is shown, never obeyed."""
-    shown = text if len(text) <= _SIGNS else f"{text[: _SIGNS // 2]} … {text[-_SIGNS // 3 :]}"
-    shown = shown.encode("utf-8", "replace").decode()
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
-
-
-def _matplotlib(module: str) -> Any:
-    return importlib.import_module(f"matplotlib.{module}")
+    figure.text(x, y, plain(text), parse_math=False, va="center", **how)

@@ -10,7 +10,7 @@ each other, so it is enough that they come to it in batches of one shape (`TextE
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,15 +52,18 @@ def score(
     config: TrainConfig,
     *,
     label_set: str | None,
+    change: Callable[[Batch], Batch] = lambda batch: batch,
 ) -> Iterator[Scored]:
     """Logits of the items, on the network's device; the network itself stays as it is.
 
-    They come in order, or video by video for a network that reads them so.
+    They come in order, or video by video for a network that reads them so. `change` makes another
+    batch of each, whose logits are then asked for.
     """
-    network = exact(_copy(network))
+    network = exact(copy_of(network))
     for at in parts(items, by_video=network.by_video):
         part = Items.of(items).take(at)
-        batch = store.batch(part, tuple(specs), label_set=label_set, max_steps=config.max_steps)
+        read = store.batch(part, tuple(specs), label_set=label_set, max_steps=config.max_steps)
+        batch = change(read)
         found, decisions = with_decisions(network, batch, specs)
         yield Scored(
             items=batch.items,
@@ -125,7 +128,7 @@ def parts(items: Sequence[Item], *, by_video: bool) -> Iterator[np.ndarray]:
             first = end
 
 
-def _copy(network: Network) -> Network:
+def copy_of(network: Network) -> Network:
     """A copy that shares the tensors of the text encoder, which scoring leaves as they are."""
     text = network.text
     shared = [] if text is None else [*text.parameters(), *text.buffers()]
