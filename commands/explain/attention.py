@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from mmf.commands.explain.maps import about_items, check_some, check_videos, draw_all, show
+from mmf.commands.explain.items import about_items, check_some, check_videos, show
+from mmf.commands.explain.maps import draw_all
 
 
 @click.command()

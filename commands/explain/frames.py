@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -67,3 +69,10 @@ def _paths(store: "FeatureStore", video_id: str) -> Iterator[str]:
         path = None if position is None else stored.outcomes["path"][position].as_py()
         if path:
             yield path
+
+
+def say_lacking(drawn: int, found: int, videos: str | None) -> None:
+    """Say how many pictures have no frames, where some have none."""
+    if lacking := drawn - found:
+        where = f"in {videos!r}" if videos else "where they were extracted; --videos names a folder"
+        click.echo(f"without frames: {lacking} of {drawn} pictures, whose videos are not {where}")

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmf import MmfError
-from mmf.commands.explain.frames import segment_frames
-from mmf.commands.explain.maps import about_items, check_videos
+from mmf.commands.explain.frames import say_lacking, segment_frames
+from mmf.commands.explain.items import about_items, check_some, check_videos
 from mmf.commands.shell import show_columns
 
 if TYPE_CHECKING:
@@ -49,11 +48,7 @@ def selection(run: str, /, most: int, videos: str | None, out: str, **options: A
             writer.add(selected)
             summary.add(selected)
             drawn += [selected] if len(drawn) < most else []
-        if not summary.items:
-            raise MmfError(
-                f"none of {len(subject.items)} items has a row of {', '.join(subject.run.specs)}, "
-                "so there is nothing to decide about."
-            )
+        check_some(summary.items, subject)
     tables = {"classes": summary.by_class(), "modalities": summary.by_modality()}
     for name, table in tables.items():
         write_csv(table, folder / f"{name}.csv")
@@ -102,9 +97,5 @@ def _draw(subject: "Subject", drawn: Sequence["Selected"], folder: Path, videos:
     for selected in drawn:
         name = f"{file_name(selected.item.id)}.png"
         draw(selected, folder / name, frames.get(selected.item.id))
-    if lacking := len(drawn) - len(frames):
-        where = f"in {videos!r}" if videos else "where they were extracted; --videos names a folder"
-        click.echo(
-            f"without frames: {lacking} of {len(drawn)} pictures, whose videos are not {where}"
-        )
+    say_lacking(len(drawn), len(frames), videos)
     return len(drawn)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmf.commands.explain.maps import about_items, check_some, check_videos, draw_all, show
+from mmf.commands.explain.items import about_items, check_some, check_videos, show
+from mmf.commands.explain.maps import draw_all
 
 if TYPE_CHECKING:
     from mmf.fuse.layers.neighbourhood import Neighbourhood

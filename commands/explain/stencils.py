@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmf.commands.explain.frames import Asked, frames_of
-from mmf.commands.explain.maps import about_items, check_videos
+from mmf.commands.explain.frames import Asked, frames_of, say_lacking
+from mmf.commands.explain.items import about_items, check_videos
 from mmf.commands.shell import show_columns
 
 if TYPE_CHECKING:
@@ -143,9 +143,5 @@ def _draw(
         figures[f"item {one.item.id}"] = stencil_picture.draw_over_time(one, frames)
     for name, figure in figures.items():
         figure.savefig(folder / f"{file_name(name)}.png", dpi=120)
-    if lacking := len(drawn) - len(found):
-        where = f"in {videos!r}" if videos else "where they were extracted; --videos names a folder"
-        click.echo(
-            f"without frames: {lacking} of {len(drawn)} pictures, whose videos are not {where}"
-        )
+    say_lacking(len(drawn), len(found), videos)
     return len(figures)
