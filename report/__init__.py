@@ -1,8 +1,8 @@
 """What was done as one self-contained page: a run, a comparison, a store.
 
 A page is a list of `Section`, each a title and simple parts: text, facts, tables, plots, pictures,
-cards. `write_page` makes the HTML of it. Frames and sound of videos come in through `Media`: nothing
-here opens a video.
+cards. `write_page` makes the HTML of it. Frames and sound of videos come in through `media.Media`:
+nothing here opens a video.
 """
 
 from mmf.report.page import (

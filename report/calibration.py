@@ -5,10 +5,11 @@ held against the share that is right, and over N scores
 
     ECE = sum_k n_k / N |share right in k - mean score in k|
 
-(Naeini et al., AAAI 2015; Guo et al., ICML 2017, arXiv:1706.04599, equation 3). Of a run with one
-label per item a score is that of the item's best rated class, which is right or wrong. Of a run with
-several, every rated pair of item and class is a score, right where the class is a label; there most
-scores are near 0 and right to be, so the error is small by itself and the diagram says more.
+(Naeini et al., AAAI 2015; Guo et al., ICML 2017, arXiv:1706.04599, equation 3; their bins are
+closed above, these below). Of a run with one label per item a score is that of the best rated class
+of the item, which is right or wrong. Of a run with several, every rated pair of item and class is a
+score, right where the class is a label; most of these are near 0 and right to be, so the error is
+small by itself and the diagram says more.
 """
 
 from dataclasses import dataclass, field

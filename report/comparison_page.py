@@ -20,7 +20,7 @@ from mmf.fuse.compare.running import Trained, finished, history
 from mmf.report.curves import over_steps
 from mmf.report.page import Cell as Value
 from mmf.report.page import Page, Part, Plot, Section, Table, Text, attempt
-from mmf.report.plots import axes, label, rounded, tall
+from mmf.report.plots import Numbers, axes, label, rounded, tall
 
 _ELSEWHERE = ("fusion", "aggregate", "features", "train_videos", "failure")  # on the page
 
@@ -156,8 +156,8 @@ def _differences(rows: Sequence[Mapping[str, str]]) -> list[Part]:
 
 def _dots(
     names: Sequence[str],
-    middle: Sequence[float],
-    spread: tuple[Sequence[float], Sequence[float]],
+    middle: Numbers,
+    spread: tuple[Numbers, Numbers],
     x: str,
     text: str,
     *,

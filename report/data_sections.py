@@ -16,13 +16,12 @@ from mmf.store.items import Items
 _BARS = 30  # classes that are drawn
 
 
-def in_bytes(n: float) -> str:
+def in_bytes(number: int) -> str:
     """A number of bytes with its unit."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if n < 1024:
-            return f"{n:.0f} B" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1024
-    return f"{n:.1f} TiB"
+    if number < 1024:
+        return f"{number} B"
+    power = min((number.bit_length() - 1) // 10, 4)
+    return f"{number / 1024**power:.1f} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"
 
 
 def backbone(spec: FeatureSpec) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -30,6 +30,7 @@ class Clip:
         return [*found, waveform(self.sound)] if len(self.sound) else found
 
 
+@runtime_checkable
 class Media(Protocol):
     """Opens videos for a page."""
 

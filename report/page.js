@@ -121,11 +121,19 @@
       }
     }, { rootMargin: "600px" });
     for (const { place } of plots) near.observe(place);
-    addEventListener("beforeprint", () => {
-      for (const plot of plots) draw(plot);
-      for (const plot of plots) Plotly.relayout(plot.place, { width: 640 });
+    let theme;
+    addEventListener("beforeprint", () => {  // on paper: every plot, light, as wide as a page
+      theme = root.dataset.theme;
+      root.dataset.theme = "light";
+      for (const plot of plots) {
+        draw(plot);
+        Plotly.relayout(plot.place, { width: Math.min(640, plot.place.clientWidth) });
+      }
     });
-    addEventListener("afterprint", redraw);
+    addEventListener("afterprint", () => {
+      if (theme) root.dataset.theme = theme; else delete root.dataset.theme;
+      redraw();
+    });
   }
 
   // The theme: the system's, until the button says otherwise.

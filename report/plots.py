@@ -16,6 +16,7 @@ _SIGNS = 60  # of a label
 _DIGITS = 5
 
 Figure = dict[str, Any]
+Numbers = Sequence[int | float]
 
 
 def label(text: str, signs: int = _SIGNS) -> str:
@@ -25,7 +26,7 @@ def label(text: str, signs: int = _SIGNS) -> str:
     return html.escape(plain, quote=False)
 
 
-def rounded(values: Shaped[np.ndarray, "..."] | Sequence[float]) -> list[Any]:
+def rounded(values: Shaped[np.ndarray, "..."] | Numbers) -> list[Any]:
     """Numbers with five digits, as nested lists: what a plot shows, at a third of the bytes."""
     array = np.asarray(values, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -34,9 +35,7 @@ def rounded(values: Shaped[np.ndarray, "..."] | Sequence[float]) -> list[Any]:
     return found.tolist()
 
 
-def line(
-    x: Sequence[float], y: Sequence[float], name: str, series: int, **more: Any
-) -> dict[str, Any]:
+def line(x: Numbers, y: Numbers, name: str, series: int, **more: Any) -> dict[str, Any]:
     """A line in a colour of the series; with a single point, that point."""
     mode = "lines" if len(x) > 1 else "markers"
     return {
@@ -50,9 +49,7 @@ def line(
     }
 
 
-def band(
-    x: Sequence[float], low: Sequence[float], high: Sequence[float], series: int
-) -> dict[str, Any]:
+def band(x: Numbers, low: Numbers, high: Numbers, series: int) -> dict[str, Any]:
     """What lies between two lines, faintly in a colour of the series."""
     return {
         "type": "scatter",
@@ -81,7 +78,7 @@ def histogram(values: np.ndarray, name: str, x: str, y: str, *, bins: int = 40) 
     return {"data": [bars], "layout": axes(x, y)}
 
 
-def bars(names: Sequence[str], values: Sequence[float], x: str, *, series: int = 0) -> Figure:
+def bars(names: Sequence[str], values: Numbers, x: str, *, series: int = 0) -> Figure:
     """A bar for each name, one below the other."""
     trace = {
         "type": "bar",
@@ -98,7 +95,7 @@ def bars(names: Sequence[str], values: Sequence[float], x: str, *, series: int =
 
 def axes(x: str, y: str, **more: Any) -> dict[str, Any]:
     """A layout with titles of its axes."""
-    return {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}, **more}
+    return {"xaxis": {"title": {"text": label(x)}}, "yaxis": {"title": {"text": label(y)}}, **more}
 
 
 def tall(rows: int, *, least: int = 180, row: int = 22) -> int:
