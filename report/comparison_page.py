@@ -20,7 +20,7 @@ from mmf.fuse.compare.running import Trained, finished, history
 from mmf.report.curves import over_steps
 from mmf.report.page import Cell as Value
 from mmf.report.page import Page, Part, Plot, Section, Table, Text, attempt
-from mmf.report.plots import Numbers, axes, label, rounded, tall
+from mmf.report.plots import Numbers, axes, labels, rounded, tall
 
 _ELSEWHERE = ("fusion", "aggregate", "features", "train_videos", "failure")  # on the page
 
@@ -169,7 +169,7 @@ def _dots(
         "type": "scatter",
         "mode": "markers",
         "x": rounded(middle),
-        "y": [label(name, 40) for name in names],
+        "y": labels(names),
         "error_x": {
             "type": "data",
             "symmetric": False,

@@ -7,6 +7,7 @@ classes are called goes through `label`. Axes of names are of type ``category``:
 
 import html
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,16 @@ def label(text: str, signs: int = _SIGNS) -> str:
     shown = text if len(text) <= signs else f"{text[: signs // 2]} … {text[-signs // 3 :]}"
     plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
     return html.escape(plain, quote=False)
+
+
+def labels(names: Sequence[str], signs: int = 40) -> list[str]:
+    """Labels of an axis; plotly takes equal ones for one, so those get a number."""
+    found: dict[str, str] = {}  # in order: label → name
+    for name in names:
+        short = label(name, signs)
+        free = (f"{short} ({n})" if n > 1 else short for n in count(1))
+        found[next(one for one in free if one not in found)] = name
+    return [*found]
 
 
 def rounded(values: Shaped[np.ndarray, "..."] | Numbers) -> list[Any]:
@@ -84,7 +95,7 @@ def bars(names: Sequence[str], values: Numbers, x: str, *, series: int = 0) -> F
         "type": "bar",
         "orientation": "h",
         "x": rounded(values),
-        "y": [label(name, 40) for name in names],
+        "y": labels(names),
         "hovertemplate": "%{y}: %{x:.4g}<extra></extra>",
         "meta": {"series": series},
     }
@@ -112,7 +123,7 @@ def stacked(parts: Mapping[str, Mapping[str, int]], x: str) -> Figure:
             "orientation": "h",
             "name": label(piece),
             "x": [of.get(name, 0) for name in names],
-            "y": [label(name, 40) for name in names],
+            "y": labels(names),
             "hovertemplate": "%{y}: %{x:,}",
             "meta": {"series": number},
         }

@@ -10,7 +10,7 @@ from mmf.report.calibration import BINS, Calibration
 from mmf.report.measuring import Measured, Mistake
 from mmf.report.media import Clip
 from mmf.report.page import Card, Cards, Cell, Part, Plot, Table, Text
-from mmf.report.plots import axes, bars, label, rounded, tall
+from mmf.report.plots import axes, bars, labels, rounded, tall
 
 _MATRIX = 40  # classes of the matrix that is drawn
 _PAIRS = 200  # confused pairs that are listed
@@ -73,7 +73,7 @@ def _matrix(
     counts = np.array([[confused.get((t, s), 0) for s in shown] for t in shown], dtype=np.int64)
     totals = counts.sum(1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    names = [label(classes[c], 30) for c in shown]
+    names = labels([classes[c] for c in shown], 18)
     trace: dict[str, Any] = {
         "type": "heatmap",
         "x": names,

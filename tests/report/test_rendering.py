@@ -11,7 +11,7 @@ import pytest
 
 from mmf import MmfError
 from mmf.report import Card, Cards, Facts, Page, Picture, Plot, Section, Table, Text, write_page
-from mmf.report.plots import bars, label, rounded
+from mmf.report.plots import bars, label, labels, rounded
 from mmf.report.rendering import SHOWN, html_of, safe_json
 
 BAD = "</script><script>alert('x')</script><img src=x onerror=alert(1)>\u2028&amp;\x00"
@@ -104,6 +104,7 @@ def test_a_text_of_a_plot_has_no_tag_that_plotly_would_obey():
     assert label("<a href='x'>b</a> &lt;") == "&lt;a href='x'&gt;b&lt;/a&gt; &amp;lt;"
     assert label("a\x00\nb") == "a\ufffd\ufffdb"
     assert len(label("x" * 1000)) < 70
+    assert labels(["a" * 99, "a" * 98, "b"], 9) == ["aaaa … aaa", "aaaa … aaa (2)", "b"]
     figure = bars(["<b>"], [1], "<i>")
     assert figure["data"][0]["y"] == ["&lt;b&gt;"]
     assert figure["layout"]["xaxis"]["title"]["text"] == "&lt;i&gt;"
