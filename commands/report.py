@@ -52,6 +52,9 @@ def report(path: str, out: str, watch: bool, every: float, **options: Any) -> No
     mmf report features.mmf
     mmf report runs/mfb-1 --watch              # while it is trained
     """
+    from mmf.report.rendering import libraries
+
+    libraries()  # before anything is measured
     if options["videos"] is not None and not Path(options["videos"]).is_dir():
         raise MmfError(f"--videos {options['videos']!r} is no folder. Name the one extracted.")
     if not watch:

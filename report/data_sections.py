@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from mmf.fuse.splits import by_split
 from mmf.report.page import Cell, Part, Plot, Table, Text
-from mmf.report.plots import bars, histogram, stacked, tall
+from mmf.report.plots import bars, binned, histogram, stacked, tall
 from mmf.store import FeatureSpec, FeatureStore
 from mmf.store.items import Items
 
@@ -57,11 +57,23 @@ def lengths(store: FeatureStore, names: Iterable[str]) -> list[Part]:
                 alt=f"Histogram of the videos' lengths. {said}",
                 caption=f"Lengths of the videos. {said}",
                 height=260,
+                numbers=_binned(found),
             )
         )
     if rows:
         parts.append(Table(columns=columns, rows=rows, caption="Rows of a video, by feature"))
     return parts or [Text(text="No feature has rows yet.", kind="missing")]
+
+
+def _binned(seconds: np.ndarray) -> Table:
+    """The histogram's numbers."""
+    counts, edges = binned(seconds)
+    rows: list[Sequence[Cell]] = [
+        [f"{low:.4g} to {high:.4g}", int(number)]
+        for low, high, number in zip(edges, edges[1:], counts, strict=False)
+        if number
+    ]
+    return Table(columns=["seconds", "videos"], rows=rows)
 
 
 def splits_of(items: Items, assigned: Any, classes: Sequence[str]) -> list[Part]:

@@ -139,10 +139,14 @@ class Page:
     reload_seconds: float = 0.0
 
 
+# what a user meets: a library or memory that is not there, files and devices that fail
+_EXPECTED = (MmfError, OSError, ImportError, MemoryError, RuntimeError)
+
+
 def attempt(title: str, id: str, make: Callable[[], Sequence[Part]]) -> Section:
     """The section, or why it could not be made: one that fails keeps no other from the page."""
     try:
         parts = make()
-    except (MmfError, OSError) as error:
+    except _EXPECTED as error:
         parts = [Text(text=f"This could not be made: {error}", kind="missing")]
     return Section(title=title, id=id, parts=parts)

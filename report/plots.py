@@ -73,11 +73,16 @@ def band(x: Numbers, low: Numbers, high: Numbers, series: int) -> dict[str, Any]
     }
 
 
-def histogram(values: np.ndarray, name: str, x: str, y: str, *, bins: int = 40) -> Figure:
+def binned(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of values in at most 40 even bins, and their edges."""
+    return np.histogram(values, bins=min(40, max(1, len(np.unique(values)))))
+
+
+def histogram(values: np.ndarray, name: str, x: str, y: str) -> Figure:
     """Counts of values in even bins; the values themselves are not in the page."""
-    counts, edges = np.histogram(values, bins=min(bins, max(1, len(np.unique(values)))))
+    counts, edges = binned(values)
     middles, width = (edges[1:] + edges[:-1]) / 2, float(edges[1] - edges[0])
-    bars = {
+    trace = {
         "type": "bar",
         "x": rounded(middles),
         "y": counts.tolist(),
@@ -86,7 +91,7 @@ def histogram(values: np.ndarray, name: str, x: str, y: str, *, bins: int = 40) 
         "hovertemplate": "%{x:.4g}: %{y:,}<extra></extra>",
         "meta": {"series": 0},
     }
-    return {"data": [bars], "layout": axes(x, y)}
+    return {"data": [trace], "layout": axes(x, y)}
 
 
 def bars(names: Sequence[str], values: Numbers, x: str, *, series: int = 0) -> Figure:

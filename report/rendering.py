@@ -40,7 +40,7 @@ def write_page(page: Page, out: str | Path) -> int:
 
 def html_of(page: Page) -> str:
     """The page's HTML."""
-    jinja2, offline = _library("jinja2"), _library("plotly.offline")
+    jinja2, offline = libraries()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -56,15 +56,20 @@ def html_of(page: Page) -> str:
     html: str = environment.get_template("page.html").render(
         page=page,
         sections=[_of_section(section, numbers) for section in page.sections],
-        style=jinja2_markup(jinja2, _script("page.css")),
-        scripts=[jinja2_markup(jinja2, script) for script in scripts],
+        style=_markup(jinja2, _script("page.css")),
+        scripts=[_markup(jinja2, script) for script in scripts],
         policy=_policy(scripts),
         version=__version__,
     )
     return html
 
 
-def jinja2_markup(jinja2: Any, text: str) -> Any:
+def libraries() -> tuple[Any, Any]:
+    """jinja2 and plotly.offline; MmfError where they are not there."""
+    return _library("jinja2"), _library("plotly.offline")
+
+
+def _markup(jinja2: Any, text: str) -> Any:
     """Text of mmf's own that is HTML already."""
     return jinja2.utils.markupsafe.Markup(text)
 
