@@ -20,7 +20,7 @@ from mmf.report.page import Cell, Page, Part, Picture, Plot, Section, Table
 
 _HERE = Path(__file__).parent
 SHOWN = 100  # rows of a table that stand in the HTML; the others come when asked for
-_FILTERED = 12  # rows from which on a table has a filter
+_FILTERED = 20  # rows from which on a table has a filter
 _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028"}
 
 

@@ -197,8 +197,8 @@ class RunPage:
         frames = self._media.segments(subject, chosen)
         parts: list[Part] = [
             Text(
-                text=f"The first {len(chosen)} items. `mmf explain {self.run.path} selection` has "
-                "all of them.",
+                text=f"The first {len(chosen)} items; mmf explain {self.run.path} selection "
+                "draws any of them.",
                 kind="note",
             )
         ]
