@@ -10,6 +10,7 @@ import pytest
 
 from mmf import MmfError, cli
 from mmf.commands import report as command
+from mmf.commands import report_media
 from mmf.commands.report_media import Videos
 from mmf.extract.glimpses import PER_SECOND, heard
 from mmf.extract.sample_set import make_sample_set
@@ -54,6 +55,15 @@ def test_a_store_becomes_a_page_with_thumbnails(clips, tmp_path, capsys):
     assert html.count("data:image/webp;base64") == 5
     assert "12 videos; t-SNE" in html
     assert html.count("plotly.js v") == 1
+
+
+def test_thumbnails_end_where_their_bytes_do(clips, monkeypatch):
+    store = FeatureStore(clips / "feats")
+    videos = sorted(store.state("audio"))[:4]
+    every = Videos().thumbnails(store, videos)
+    assert list(every) == videos
+    monkeypatch.setattr(report_media, "_BYTES", sum(map(len, every.values())) - 1)
+    assert list(Videos().thumbnails(store, videos)) == videos[:3]
 
 
 def test_sound_and_captions_are_those_of_the_clip(clips):

@@ -10,7 +10,19 @@ from html.parser import HTMLParser
 import pytest
 
 from mmf import MmfError
-from mmf.report import Card, Cards, Facts, Page, Picture, Plot, Section, Table, Text, write_page
+from mmf.report import (
+    Card,
+    Cards,
+    Facts,
+    Page,
+    Picture,
+    Plot,
+    Section,
+    Table,
+    Text,
+    attempt,
+    write_page,
+)
 from mmf.report.plots import bars, label, labels, rounded
 from mmf.report.rendering import SHOWN, html_of, safe_json
 
@@ -80,6 +92,16 @@ def test_a_missing_library_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MmfError, match=r"needs jinja2.*pip install 'mmf-video\[report\]'"):
         html_of(page())
+
+
+def test_a_section_that_cannot_be_made_says_why_and_a_mistake_of_ours_is_not_hidden():
+    def without_a_library():
+        raise ModuleNotFoundError("No module named 'matplotlib'")
+
+    section = attempt("One", "one", without_a_library)
+    assert section.failed == "This could not be made: No module named 'matplotlib'"
+    with pytest.raises(KeyError):
+        attempt("One", "one", lambda: {}["two"])
 
 
 def test_names_never_become_elements_whatever_part_they_stand_in():
