@@ -12,7 +12,8 @@ import pytest
 from jaxtyping import install_import_hook
 
 # before anything imports them
-install_import_hook(["mmf.fuse", "mmf.extract.backbones", "mmf.extract.flow"], "beartype.beartype")
+CHECKED = ["mmf.fuse", "mmf.report", "mmf.extract.backbones", "mmf.extract.flow"]
+install_import_hook(CHECKED, "beartype.beartype")
 
 ROOT = Path(__file__).parents[1]
 MEMORY = Path("/dev/shm")

@@ -38,6 +38,7 @@ class Accumulator:
         self._best: list[tuple[np.ndarray, ...]] = []
         self._all: list[tuple[np.ndarray, ...]] = []
         self._scores = 0
+        self._precisions: dict[int | None, np.ndarray] = {}  # of all that is there, by k
         self.positives: Int[np.ndarray, " C"] = np.zeros(0, np.int64)
 
     def add(
@@ -48,6 +49,7 @@ class Accumulator:
     ) -> None:
         """One more batch."""
         s, y, r = parsed(scores, labels, rated)
+        self._precisions.clear()
         self.positives = np.count_nonzero(y, axis=0) + (self.positives if self._items else 0)
         right, rated_any = (best_classes(s, r, 1) & y).any(1), np.asarray(r.any(1))
         numbers = np.asarray(np.count_nonzero(y, axis=1))
@@ -89,6 +91,11 @@ class Accumulator:
 
         With k None, among all items; NaN for every class where not every score was kept.
         """
+        if k not in self._precisions:
+            self._precisions[k] = self._averaged(k)
+        return self._precisions[k].copy()
+
+    def _averaged(self, k: int | None) -> Float[np.ndarray, " C"]:
         values = np.full(len(self.positives), math.nan)
         if k is None and not self.is_whole:
             return values

@@ -1,6 +1,6 @@
 """How well a run does on each class, and on classes that are seldom or frequent in training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from mmf.fuse.evaluation.levels import scored
 from mmf.fuse.evaluation.subject import Collected, collect, open_subject
 from mmf.fuse.evaluation.thresholds import FILE, thresholds
 from mmf.fuse.inference.ensemble import Ensemble
+from mmf.fuse.run import Run
 
 CLASSES = pa.schema(
     [
@@ -54,20 +55,33 @@ def evaluate_classes(
     also how often a class is right where it is said; an ensemble has none.
     """
     subject = open_subject(run, store, split, **options)
-    alone = not isinstance(run, Ensemble) and (subject.run.path / FILE).exists()
-    kept = thresholds(subject.run.path) if alone else {}
-    chosen = [kept.get(name) for name in subject.run.classes]
-    least = np.array([np.inf if one is None else one for one in chosen])
-    found = collect(subject, scored(subject, level, views), ["map"], least)
+    chosen = {} if isinstance(run, Ensemble) else chosen_thresholds(subject.run)
+    found = collect(subject, scored(subject, level, views), ["map"], least(subject.run, chosen))
+    return by_class(subject.run, found, chosen)
+
+
+def chosen_thresholds(run: Run) -> dict[str, float | None]:
+    """The thresholds kept with a run; none where none were chosen."""
+    return thresholds(run.path) if (run.path / FILE).exists() else {}
+
+
+def least(run: Run, chosen: Mapping[str, float | None]) -> np.ndarray:
+    """Float64 (C,): where each class is said; inf: nowhere."""
+    found = (chosen.get(name) for name in run.classes)
+    return np.array([np.inf if one is None else one for one in found])
+
+
+def by_class(run: Run, found: Collected, chosen: Mapping[str, float | None]) -> pa.Table:
+    """A row for each class (`CLASSES`) of scores that were collected `least`."""
     positives = found.accumulator.positives
     columns: dict[str, Any] = {
-        "class": subject.run.classes,
-        "training_positives": subject.run.positives or [None] * len(positives),
+        "class": run.classes,
+        "training_positives": run.positives or [None] * len(positives),
         "positives": positives,
         "ap": _or_null(found.accumulator.average_precisions(None)),
         "ap@20": _or_null(found.accumulator.average_precisions(20)),
-        "threshold": pa.array(chosen, pa.float64()),
-        **(_counted(found) if kept else dict.fromkeys(("precision", "recall", "f1"))),
+        "threshold": pa.array([chosen.get(name) for name in run.classes], pa.float64()),
+        **(_counted(found) if chosen else dict.fromkeys(("precision", "recall", "f1"))),
     }
     nothing = pa.nulls(len(positives), pa.float64())
     arrays = [nothing if columns[name] is None else columns[name] for name in CLASSES.names]

@@ -66,7 +66,7 @@ def evaluate(
         _warn_of_costs(subject.run)
     if level == "video" and not found.accumulator.has_one_label_each:
         found.accumulator.names = tuple(n for n in names if n not in SINGLE_LABEL)
-    return _result(found)
+    return result(found)
 
 
 def measure(
@@ -80,7 +80,7 @@ def measure(
     """The metrics of a network on these items: those named, or all that the run's task has."""
     label_set = run.config.label_set
     subject = Subject(run=run, network=network, store=store, items=items, label_set=label_set)
-    return _result(collect(subject, scored(subject), metric_names(run) if names is None else names))
+    return result(collect(subject, scored(subject), metric_names(run) if names is None else names))
 
 
 def _draw_decisions(subject: Subject) -> None:
@@ -106,7 +106,8 @@ def metric_names(run: Run) -> list[str]:
     return [n for n in METRICS if run.task == "single" or n not in SINGLE_LABEL]
 
 
-def _result(found: Collected) -> dict[str, Any]:
+def result(found: Collected) -> dict[str, Any]:
+    """The metrics of what was collected, its loss, and the counts that they rest on."""
     positives = found.accumulator.positives
     return {
         **found.accumulator.result(),

@@ -112,6 +112,19 @@ def test_each_classs_own_precision_is_that_of_all_scores():
     assert accumulator.positives.tolist() == labels.sum(0).tolist()
 
 
+def test_precisions_that_were_asked_for_once_know_what_is_added_later():
+    random = np.random.default_rng(0)
+    scores, labels = random.random((40, 6)), random.random((40, 6)) < 0.3
+    whole, early = collected(["map"], scores, labels), collected(["map"], scores[:21], labels[:21])
+    early.average_precisions(None)[:] = 0  # whoever changes the answer changes his own
+    np.testing.assert_array_equal(
+        early.average_precisions(None), average_precisions(scores[:21], labels[:21], None)
+    )
+    early.add(scores[21:], labels[21:])
+    for k in (None, 20):
+        np.testing.assert_array_equal(early.average_precisions(k), whole.average_precisions(k))
+
+
 def test_a_metric_that_it_does_not_know_is_given_every_score(monkeypatch):
     monkeypatch.setattr(METRICS, "load", lambda name: lambda s, y, rated: float((s * y).sum()))
     scores, labels = np.array([[0.5, 0.25], [1.0, 0.0]]), np.array([[1, 1], [1, 0]])
