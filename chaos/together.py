@@ -5,6 +5,7 @@ commit every few videos (`mmf.chaos.often`), so that commits meet. Jobs, lanes a
 killed at random, and a job that is gone is started again. At last a job runs that nobody disturbs.
 """
 
+import contextlib
 import random
 import shutil
 import subprocess
@@ -83,13 +84,23 @@ def _disturb(running: Tended, most: int, rng: random.Random, found: Found) -> Co
 
 
 def _of(wanted: str, running: Tended) -> list[psutil.Process]:
-    """The processes of this role that are there; of jobs, those that have begun to work."""
+    """The processes of this role that are at work, of jobs that have not ended.
+
+    One that only starts is let be: a decoder that is killed three times before it begins is taken
+    for one that cannot start, which ends the job.
+    """
     jobs = {
         process.pid: list(below(process.pid))
         for name, process in running.running.items()
         if name not in running.ended
     }
     if wanted == "job":
-        at_work = [pid for pid, others in jobs.items() if any(map(role, others))]
-        return [psutil.Process(pid) for pid in at_work]
-    return [one for others in jobs.values() for one in others if role(one) == wanted]
+        return [psutil.Process(pid) for pid, others in jobs.items() if any(map(role, others))]
+    there = [one for others in jobs.values() for one in others if role(one) == wanted]
+    return [one for one in there if wanted != "decoder" or _decodes(one)]
+
+
+def _decodes(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return any(file.path.endswith(".mp4") for file in process.open_files())
+    return False
