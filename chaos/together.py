@@ -69,11 +69,14 @@ def _disturb(running: Tended, most: int, rng: random.Random, found: Found) -> Co
     """Kill until the jobs are done; then they were disturbed enough."""
     roles, quiet_since = Counter[str](), time.monotonic()
     chosen: str | None = None
+    struck = set[str]()  # files at which a decoder was killed
     while not running.is_done():
         if chosen is None and roles.total() < most:
             chosen = rng.choices(list(ROLES), list(ROLES.values()))[0]
         time.sleep(rng.uniform(*PAUSE))
-        if chosen is not None and kill_one(_of(chosen, running), rng):  # else there is none yet
+        if chosen is not None and kill_one(
+            _of(chosen, running, struck), rng
+        ):  # else there is none yet
             roles[chosen] += 1
             chosen, quiet_since = None, time.monotonic()
         if time.monotonic() - quiet_since > DEADLINE:
@@ -83,11 +86,11 @@ def _disturb(running: Tended, most: int, rng: random.Random, found: Found) -> Co
     return roles
 
 
-def _of(wanted: str, running: Tended) -> list[psutil.Process]:
+def _of(wanted: str, running: Tended, struck: set[str]) -> list[psutil.Process]:
     """The processes of this role that are at work, of jobs that have not ended.
 
-    One that only starts is let be: a decoder that is killed three times before it begins is taken
-    for one that cannot start, which ends the job.
+    Of decoders one alone, at a file at which none was killed yet: who starts, or decodes one file,
+    and dies of it again and again, is rightly taken for one that cannot.
     """
     jobs = {
         process.pid: list(below(process.pid))
@@ -97,10 +100,17 @@ def _of(wanted: str, running: Tended) -> list[psutil.Process]:
     if wanted == "job":
         return [psutil.Process(pid) for pid, others in jobs.items() if any(map(role, others))]
     there = [one for others in jobs.values() for one in others if role(one) == wanted]
-    return [one for one in there if wanted != "decoder" or _decodes(one)]
+    if wanted == "lane":
+        return there
+    for one in there:
+        if (file := _decoded_by(one)) and file not in struck:
+            struck.add(file)
+            return [one]
+    return []
 
 
-def _decodes(process: psutil.Process) -> bool:
+def _decoded_by(process: psutil.Process) -> str:
+    """The video that a decoder has open now, or ''."""
     with contextlib.suppress(psutil.Error):
-        return any(file.path.endswith(".mp4") for file in process.open_files())
-    return False
+        return next((f.path for f in process.open_files() if f.path.endswith(".mp4")), "")
+    return ""
