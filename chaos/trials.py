@@ -15,6 +15,8 @@ from mmf.chaos.points import errnos, points
 from mmf.chaos.poison import poison
 from mmf.chaos.racing import racing
 from mmf.chaos.reading import reading
+from mmf.chaos.stopped import stopped
+from mmf.chaos.together import together
 from mmf.chaos.trial import Found, Setting, Trial
 from mmf.chaos.tricks import tricks
 
@@ -30,6 +32,8 @@ TRIALS: dict[str, Trial] = {
     "mutated": mutated,
     "poison": poison,
     "killed": killed,
+    "together": together,
+    "stopped": stopped,
 }
 
 

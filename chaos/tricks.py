@@ -8,13 +8,10 @@ for sockets while they work.
 """
 
 import contextlib
-import ctypes
 import glob
 import os
 import shutil
 import socket
-import struct
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +19,7 @@ from pathlib import Path
 
 from mmf.chaos.media import make_clip
 from mmf.chaos.mutated import said
+from mmf.chaos.opened import Opened
 from mmf.chaos.trial import Found, Setting
 from mmf.extract.decoder.events import Ended, Failed
 from mmf.extract.decoder.parent import Decoder
@@ -75,7 +73,7 @@ def tricks(folder: Path, setting: Setting) -> Found:
     with contextlib.chdir(folder), _Traps() as traps:
         foreign = _foreign_files(folder)
         paths = [*_files(foreign, traps.port), *_paths(foreign, traps.port), *_no_files(folder)]
-        with _Opened(foreign) as opened:
+        with Opened(foreign) as opened:
             outcomes = _decoded(paths, traps)
     found = Found(n=len(paths))
     for path, outcome in outcomes.items():
@@ -194,35 +192,3 @@ class _Traps:
             with contextlib.suppress(TimeoutError):
                 ask()
                 self.hits += 1
-
-
-class _Opened:
-    """Within it, the kernel notes each time that one of the files is opened (inotify)."""
-
-    _IN_OPEN, _IN_NONBLOCK = 0x20, 0o4000
-    _EVENT = struct.Struct("iIII")
-
-    def __init__(self, files: list[Path]):
-        self.paths: list[str] = []
-        self._files, self._watched = files, dict[int, str]()
-        self._descriptor = -1
-
-    def __enter__(self) -> "_Opened":
-        if sys.platform == "linux":
-            libc = ctypes.CDLL(None, use_errno=True)
-            self._descriptor = libc.inotify_init1(self._IN_NONBLOCK)
-            for path in self._files:
-                watch = libc.inotify_add_watch(self._descriptor, os.fsencode(path), self._IN_OPEN)
-                self._watched[watch] = str(path)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._descriptor < 0:
-            return
-        with os.fdopen(self._descriptor, "rb", buffering=0) as file:
-            data = file.read(1 << 16) or b""  # None: nothing happened
-        at = 0
-        while at < len(data):
-            watch, _mask, _cookie, length = self._EVENT.unpack_from(data, at)
-            self.paths.append(self._watched.get(watch, "?"))
-            at += self._EVENT.size + length

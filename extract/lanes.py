@@ -26,7 +26,6 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from mmf import MmfError
 from mmf.extract.decoder.parent import Decoder
 from mmf.extract.manifest import Input
 from mmf.extract.media.urls import is_far
@@ -173,7 +172,7 @@ class Lanes:
     ) -> list[Task]:
         """Do the work in `count` processes; what was lost with those that died is given back.
 
-        Raises the error that ended a lane; LaneDied where one did that had no videos yet.
+        Raises the error that ended a lane.
         """
         for _ in range(count):
             self._begin(work, queue)
@@ -193,10 +192,10 @@ class Lanes:
                 try:
                     if lane.listen(queue, on_ended, told=bool(deadline)):
                         continue
-                except LaneDied as died:
-                    lost += lane.lose(died, on_ended)
+                except LaneDied:
+                    lost += lane.lose(on_ended)
                     self._working.pop(pipe).close()
-                    if not deadline:
+                    if lane.open and not deadline:  # else there was nothing left to do
                         self._begin(work, queue)
                     continue
                 self._resting.append(self._working.pop(pipe))
@@ -311,10 +310,8 @@ class LaneProcess:
                 raise message
         return message != THROUGH
 
-    def lose(self, died: LaneDied, on_ended: OnEnded) -> list[Task]:
-        """What was not committed when it died; an error where it never came to a video."""
-        if not self.open:
-            raise MmfError(f"{died} It had no video yet, so it is no video's fault.") from None
+    def lose(self, on_ended: OnEnded) -> list[Task]:
+        """What was not committed when it died."""
         for ended in self._ended.values():
             on_ended(Undone(ended=ended))
         return list(self.open.values())

@@ -83,10 +83,13 @@ def open_media(path: str, limits: Limits) -> Iterator[Source]:
     descriptor, size = open_regular(path)
     source = _Nameless(descriptor)
     try:
-        cut_short = _lacks_riff_bytes(source.read(8), size)
+        # of an index that is cut in the middle FFmpeg takes what is there, and misses streams
+        cut_short = _lacks_riff_bytes(source.read(8), size) or _cut_box(source) == b"moov"
         source.seek(0)
         container = _open_container(source, limits)
         try:
+            if cut_short and not len(container.streams):
+                raise Unusable("truncated", "open", "the file ends before or in its header.")
             _check_header(container, limits)
             yield Source(container=container, size_bytes=size, cut_short=cut_short)
         finally:
@@ -157,7 +160,7 @@ def _not_opened(source: _Nameless, error: Exception) -> Unusable:
         return Unusable("limit_memory", "open", "the header asks for more memory than allowed.")
     if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):
         return Unusable("read_error", "open", f"cannot read the file: {error}.")
-    if _lacks_boxes(source) or isinstance(error, av.EOFError):
+    if _cut_box(source) or isinstance(error, av.EOFError):
         return Unusable("truncated", "open", "the file ends before or in its header.")
     text = b"\0" not in head and head.lstrip(b"\xef\xbb\xbf \r\n\t")[:16].lower()
     if text and text.startswith(PLAYLISTS):
@@ -178,26 +181,26 @@ def _lacks_riff_bytes(head: bytes, size: int) -> bool:
     return head[:4] == b"RIFF" and size < WHOLE * declared and declared < 0x7FFF0000
 
 
-def _lacks_boxes(source: _Nameless) -> bool:
-    """Whether an MP4's boxes reach past the end of the file."""
+def _cut_box(source: _Nameless) -> bytes:
+    """The kind of an MP4's box that reaches past the end of the file; b"" where none does."""
     end = source.seek(0, os.SEEK_END)
     at = 0
     for _ in range(64):
         source.seek(at)
         head = source.read(16)
         if at == 0 and head[4:8] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-            return False
+            return b""
         if len(head) < 8:
-            return 0 < at != end
+            return b"head" if 0 < at != end else b""
         size = int.from_bytes(head[:4], "big")
         if size == 1 and len(head) == 16:
             size = int.from_bytes(head[8:16], "big")
         if size < 8:  # 0: to the end of the file
-            return False
+            return b""
         at += size
         if at > end:
-            return True
-    return False
+            return head[4:8]
+    return b""
 
 
 def _check_header(container: InputContainer, limits: Limits) -> None:

@@ -12,10 +12,11 @@ from mmf import UnknownName
 from mmf.chaos import mutated as mutated_module
 from mmf.chaos import poison as poison_module
 from mmf.chaos.names import drawn
+from mmf.chaos.opened import Opened
 from mmf.chaos.poison import blamed, make_files, poison
 from mmf.chaos.trial import Found, Setting
 from mmf.chaos.trials import TRIALS, run
-from mmf.chaos.tricks import _Opened, _Traps
+from mmf.chaos.tricks import _Traps
 from mmf.cli import cli
 from mmf.store import FeatureSpec, FeatureStore, Outcome
 
@@ -84,7 +85,7 @@ def test_an_innocent_that_is_blamed_is_a_fault(tmp_path):
 def test_a_file_that_is_opened_and_a_server_that_is_reached_are_noticed(tmp_path):
     path = tmp_path / "secret"
     path.touch()
-    with _Traps() as traps, _Opened([path]) as opened:
+    with _Traps() as traps, Opened([path]) as opened:
         path.read_bytes()
         with socket.create_connection(("127.0.0.1", traps.port)):
             traps.look_at(os.getpid())

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from mmf.extract import FeatureRequest, JobOptions, extract, lanes_kept
-from mmf.extract.lanes import BYTES_AHEAD, LaneProcess
+from mmf.extract.lanes import BYTES_AHEAD, LaneProcess, Lanes, Work
 from mmf.extract.manifest import Input
 from mmf.extract.pipeline import AHEAD, Task
+from mmf.extract.stopping import Stop
 from mmf.store import FeatureStore
 
 
@@ -87,3 +88,15 @@ def test_the_next_job_takes_the_lanes_that_rest_and_none_outlives_them(
         for video in done:
             wanted = both.read(feature, video).values
             assert np.array_equal(alone.read(feature, video).values, wanted)
+
+
+def test_a_lane_that_is_killed_when_it_has_nothing_to_do_ends_no_job(monkeypatch):
+    begin = LaneProcess.begin
+
+    def killed(self, work):
+        begin(self, work)
+        self.process.kill()
+
+    monkeypatch.setattr(LaneProcess, "begin", killed)
+    work = Work(store="s.mmf", requests=())
+    assert Lanes([]).run(2, work, iter([]), lambda _: None, Stop()) == []

@@ -217,6 +217,15 @@ def test_cuts_that_the_header_tells_are_never_quietly_done(tmp_path, kind):
         assert reason(path) in ("truncated", "undecodable", "not_media"), part
 
 
+def test_an_index_at_the_end_that_is_cut_is_noticed_wherever_it_is_cut(tmp_path, clip):
+    whole = clip("index.mp4", frames=50, sound=2.0).read_bytes()
+    index = whole.rindex(b"moov") - 4
+    path = tmp_path / "cut.mp4"
+    for length in range(index + 8, len(whole), (len(whole) - index) // 40):
+        path.write_bytes(whole[:length])
+        assert reason(path) in ("truncated", "undecodable"), length
+
+
 def test_a_file_other_than_the_manifest_promised_is_refused(tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"abc")
