@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mmf.commands.explain.frames import file_of, segment_frames
+from mmf.commands.explain.frames import Asked, file_of, frames_of, segment_frames
 
 if TYPE_CHECKING:
     import numpy as np
 
     from mmf.extract.glimpses import Heard
-    from mmf.report.media import Clip
+    from mmf.report.media import Clip, Times
     from mmf.store import FeatureStore, Item
 
 _FRAMES = 4  # of an item
@@ -74,6 +74,13 @@ class Videos:
     def segments(self, subject: Any, drawn: Sequence[Any]) -> Mapping[str, Mapping[int, Any]]:
         """Of each selected item whose video is found, a frame of each of its segments."""
         return segment_frames(subject, drawn, self.folder)
+
+    def frames(
+        self, store: "FeatureStore", times: "Mapping[str, Times]"
+    ) -> "Mapping[str, list[np.ndarray]]":
+        """By the same keys, the frames at these seconds of the videos that are found."""
+        asked = {key: Asked(**vars(one)) for key, one in times.items()}
+        return frames_of(store, asked, self.folder)
 
     def _span(self, store: "FeatureStore", item: "Item") -> tuple[float, float]:
         if item.start is not None and item.end is not None:

@@ -30,6 +30,15 @@ class Clip:
         return [*found, waveform(self.sound)] if len(self.sound) else found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """Seconds of a video of which frames are wanted; its rows begin at `begins`."""
+
+    video_id: str
+    times: Sequence[float]
+    begins: float = 0.0
+
+
 @runtime_checkable
 class Media(Protocol):
     """Opens videos for a page."""
@@ -42,6 +51,9 @@ class Media(Protocol):
 
     def segments(self, subject: Any, drawn: Sequence[Any]) -> Mapping[str, Mapping[int, Any]]:
         """Of each selected item whose video is found, a frame of each of its segments."""
+
+    def frames(self, store: FeatureStore, times: Mapping[str, Times]) -> Mapping[str, list[Any]]:
+        """By the same keys, the frames at these seconds of the videos that are found."""
 
 
 class NoMedia:
@@ -56,6 +68,10 @@ class NoMedia:
         return {}
 
     def segments(self, subject: Any, drawn: Sequence[Any]) -> Mapping[str, Mapping[int, Any]]:
+        """Nothing."""
+        return {}
+
+    def frames(self, store: FeatureStore, times: Mapping[str, Times]) -> Mapping[str, list[Any]]:
         """Nothing."""
         return {}
 

@@ -26,6 +26,7 @@ from mmf.report.data_sections import backbone, failures, lengths, splits_of
 from mmf.report.measuring import Measured, measure
 from mmf.report.media import Media, NoMedia
 from mmf.report.page import Facts, Page, Part, Picture, Section, Table, Text, attempt
+from mmf.report.why_sections import WhySections
 from mmf.store import FeatureStore
 
 _DRAWN = 6  # items of a policy run whose timeline is shown
@@ -73,6 +74,9 @@ class RunPage:
             found.append(Section(title="Scores", id="scores", parts=[wait]))
         else:
             found += self._of_scores()
+            store = None if self._store is None else str(self._opened.path)
+            why = WhySections(self.run, store, self._split, self._media, self._device)
+            found += why.sections()
         found += more
         found.append(attempt("Missing and failed", "missing", lambda: self._missing(found)))
         what = f"{run.config.fusion} on {', '.join(run.specs)}, {len(run.classes):,} classes"
