@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mmf.fuse import TrainConfig, train
-from mmf.report.media import Clip
+from mmf.report.media import Clip, Times
 from mmf.store import FeatureSpec, FeatureStore, Track
 
 HOSTILE = (
@@ -45,6 +45,10 @@ class FakeMedia:
 
     def segments(self, subject: Any, drawn: Sequence[Any]) -> Mapping[str, Any]:
         return {}
+
+    def frames(self, store: FeatureStore, times: Mapping[str, Times]) -> Mapping[str, list[Any]]:
+        frame = np.zeros((48, 48, 3), np.uint8)
+        return {key: [frame] * len(one.times) for key, one in list(times.items())[1:]}
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 from mmf import MmfError
 from mmf.fuse import choose_thresholds, evaluate, evaluate_classes
 from mmf.fuse.evaluation.subject import open_subject
-from mmf.report import Cards, Page, Picture, Plot, Section, Table, Text
+from mmf.report import Cards, Page, Picture, Plot, Section, Table, Text, why_sections
 from mmf.report.measuring import measure
 from mmf.report.run_page import RunPage
 from mmf.store import FeatureStore
@@ -142,3 +142,37 @@ def test_a_policy_run_shows_what_it_selects(tmp_path_factory, make_run):
     assert len(pictures) == 4
     assert pictures[0].kind == "image/png"
     assert "of 3 segments" in pictures[0].alt
+
+
+def test_why_is_said_by_pictures_with_words_and_numbers(store, run, make_run):
+    page = RunPage(run).page()
+    assert {"attention", "sensitivity"}.isdisjoint({s.id for s in page.sections})
+    for id in ("ablation", "stencils", "similarity"):
+        assert not section(page, id).failed
+        assert all(p.alt.endswith(".") and len(p.data) > 1000 for p in parts(page, id, Picture))
+        assert parts(page, id, Picture)
+    (lost, owed) = parts(page, "ablation", Table)
+    changes = {(row[0], row[1]) for row in lost.rows}
+    assert changes >= {("all", "whole"), ("a", "zeroed"), ("b", "missing"), ("all", "shuffled")}
+    share = owed.columns.index("share")
+    by_class = {row[0] for row in owed.rows}
+    for name in by_class:
+        assert sum(row[share] for row in owed.rows if row[0] == name) == pytest.approx(1)
+    assert "they are for looking at" in parts(page, "stencils", Text)[0].text
+
+    local = RunPage(make_run(store, fusion="gmsa", steps=2)).page()
+    for id in ("attention", "sensitivity"):
+        assert parts(local, id, Picture)
+
+
+def test_what_takes_long_is_not_on_a_page_and_the_command_is(run, monkeypatch):
+    monkeypatch.setattr(why_sections, "ITEMS", 10)
+    page = RunPage(run).page()
+    (note,) = section(page, "stencils").parts
+    assert note.kind == "note"
+    assert note.text.endswith(f"mmf explain {run} stencils")
+    assert not section(page, "ablation").failed
+    monkeypatch.setattr(why_sections, "ITEMS", 1000)
+    monkeypatch.setattr(why_sections, "PARAMETERS", 10)
+    (note,) = section(RunPage(run).page(), "stencils").parts
+    assert "of so large a network" in note.text
