@@ -5,7 +5,7 @@ computed for a page, which then names the command that does.
 """
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
@@ -85,14 +85,15 @@ class WhySections:
         place, split = self._subject.store.path, self._split
         found = ablate(self._run.path, place, split=split, resamples=1000, device=self._device)
         lost = f"{found.main}_lost"
-        columns = ["modality", "how", "items", found.main, lost, f"{lost}_low", f"{lost}_high"]
+        columns = {name: name for name in ("modality", "how", "items", found.main)}
+        columns |= {lost: "lost", f"{lost}_low": "from", f"{lost}_high": "to"}
         parts: list[Part] = [
             Text(
                 text="Zeroed: its rows are zeros behind the normalisation; missing: masked; "
                 "shuffled: its rows in another order. What is lost has a 95 % interval."
             ),
             _drawn(ablation_picture.draw(found), ablation_picture.alt_text(found)),
-            _table(found.table(), columns),
+            _table(found.table().select(list(columns)).rename_columns(list(columns.values()))),
         ]
         if self._subject.network.policy is not None:
             return parts
@@ -101,7 +102,7 @@ class WhySections:
         said = "Share of each modality in the logit of a class, by Shapley's value: "
         text = said + "alone is what it adds to nothing, last what it adds to all others."
         parts += [Text(text=text), _drawn(figure, stencil_picture.alt_shares(table))]
-        return [*parts, _table(table, [n for n in table.column_names if n != "stencil_share"])]
+        return [*parts, _table(table.drop_columns("stencil_share"))]
 
     def _stencils(self) -> list[Part]:
         if note := self._too_many("stencils"):
@@ -122,7 +123,7 @@ class WhySections:
             figure = stencil_picture.draw_stencils(one)
             parts.append(_drawn(figure, stencil_picture.alt_stencils(one)))
         table = clusters(said)
-        return [*parts, _table(table, table.column_names), *self._over_time(said)]
+        return [*parts, _table(table), *self._over_time(said)]
 
     def _over_time(self, said: Sequence[Said]) -> list[Part]:
         drawn = list(over_time(self._subject, said, _DRAWN))
@@ -212,11 +213,9 @@ def _drawn(figure: Any, alt: str) -> Picture:
     return Picture(data=data.getvalue(), alt=alt)
 
 
-def _table(table: pa.Table, columns: Sequence[str]) -> Table:
-    rows = list(_rows(table.select(list(columns))))
-    return Table(columns=[name.replace("_", " ") for name in columns], rows=rows)
-
-
-def _rows(table: pa.Table) -> Iterator[list[Any]]:
-    for row in table.to_pylist():
-        yield [str(value) if isinstance(value, bool) else value for value in row.values()]
+def _table(table: pa.Table) -> Table:
+    rows = [
+        [("yes" if value else "") if isinstance(value, bool) else value for value in row.values()]
+        for row in table.to_pylist()
+    ]
+    return Table(columns=[name.replace("_", " ") for name in table.column_names], rows=rows)
