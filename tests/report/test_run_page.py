@@ -155,9 +155,11 @@ def test_why_is_said_by_pictures_with_words_and_numbers(store, run, make_run):
     changes = {(row[0], row[1]) for row in lost.rows}
     assert changes >= {("all", "whole"), ("a", "zeroed"), ("b", "missing"), ("all", "shuffled")}
     share = owed.columns.index("share")
-    by_class = {row[0] for row in owed.rows}
-    for name in by_class:
+    names = {row[0] for row in owed.rows}
+    assert len(names) == 5
+    for name in names - {"nobody"}:
         assert sum(row[share] for row in owed.rows if row[0] == name) == pytest.approx(1)
+    assert [row[share] for row in owed.rows if row[0] == "nobody"] == [None, None]
     assert "they are for looking at" in parts(page, "stencils", Text)[0].text
 
     local = RunPage(make_run(store, fusion="gmsa", steps=2)).page()

@@ -66,7 +66,7 @@ def test_what_is_lost_with_a_worker_or_a_training_is_trained_again_to_the_same_t
         killer.start()
         disturbed = compare(question, tmp_path / "killed", trainer=trainer)
         killer.join()
-        handed_out = trainer._number
+        handed_out = trainer._flight._number
     assert sorted(killed.values()) == ["training", "worker", "worker"]
     assert os.getpid() not in killed
     assert handed_out >= 2 + 2  # two runs were lost
