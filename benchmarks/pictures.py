@@ -22,7 +22,7 @@ COMMANDS = f"""
 mmf extract clips --modality rgb --modality audio
 mmf split --fractions 0.6,0.2,0.2
 mmf train --fusion mixer {SMALL} --steps 150 --out runs/mixer
-mmf train --fusion gmsa --steps 40 --out runs/gmsa
+mmf train --fusion gmsa --fusion-option extent=1 --steps 40 --out runs/gmsa
 mmf explain runs/mixer stencils --items {ITEM} --out stencils
 mmf explain runs/mixer ablation --out ablation
 mmf explain runs/gmsa attention --items {ITEM} --out attention

@@ -3,6 +3,7 @@
 import shlex
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,10 @@ def demo(out: str, clips: int) -> None:
     columns = ["model", "accuracy", "mean class accuracy", "gap@20"]
     show_table(columns, rows)
     _write_report(folder / "report.md", columns, rows)
+    if all(find_spec(name) for name in ("jinja2", "matplotlib", "plotly", "sklearn")):
+        _do("report", run, "--out", str(folder / "report.html"))
+    else:
+        click.echo("For a page of all of it: pip install 'mmf-video[report]', then mmf report.")
     click.echo(
         f"test split; {folder / 'report.md'} and {predictions} are written; "
         f"{time.monotonic() - begun:.0f} s in all"

@@ -155,6 +155,12 @@ def test_asking_a_policy_gives_the_scores_of_everything(tmp_path, capsys, monkey
     assert float(cells[-2]) < 1e-5
 
 
+def test_the_time_of_stencils_is_measured():
+    found = load("stencils").measure(classes=2, restarts=2, steps=2)
+    assert all(found[part] > 0 for part in ("stencils, s", "ranking items, s", "Shapley, s"))
+    assert -1 <= found["Spearman"] <= 1
+
+
 def test_the_cost_of_a_cluster_is_measured():
     found = load("cluster").measure(videos=40, workers=1)
     assert found["ms of a video"] > 0

@@ -88,5 +88,6 @@ def test_the_demo_shows_what_the_readme_shows_and_the_fusion_ahead(tmp_path, mon
     alone = [a for name, a in accuracy.items() if name.endswith("alone")]
     assert len(alone) == 4
     assert accuracy["mfb, rgb+audio"] > accuracy["concat, all"] > max(alone)
-    assert printed.count("$ mmf ") == 9
+    assert printed.count("$ mmf ") == 10
+    assert "What it owes to each modality" in Path("demo/report.html").read_text(encoding="utf-8")
     assert Path("demo/predictions.csv").stat().st_size > 0
