@@ -153,7 +153,7 @@ class WhySections:
         return self._maps(text, [(one[0], map_pictures.attention_picture(one)) for one in found])
 
     def _sensitivity(self) -> list[Part]:
-        if self._run.config.max_steps > _STEPS:
+        if self._steps() > _STEPS:
             return [self._elsewhere("sensitivity", "of so many steps it takes long")]
         text = (
             "Local sensitivity of each step (Sahu and Goyal 2021, equation 10): 1/2 where near and "
@@ -161,6 +161,15 @@ class WhySections:
         )
         found = _first(sensitivities(self._subject))
         return self._maps(text, [(one[0], map_pictures.sensitivity_picture(one)) for one in found])
+
+    def _steps(self) -> int:
+        """The most rows that one of the first items has of a feature."""
+        store, most = self._subject.store, 0
+        stored = [store.stored(name) for name in self._run.specs if name in store.features]
+        for item in islice(self._subject.items, _DRAWN):
+            places = [(one, one.position(item.video_id)) for one in stored]
+            most = max([most, *(int(one.rows[at]) for one, at in places if at is not None)])
+        return min(most, self._run.config.max_steps)
 
     def _maps(self, text: str, each: Sequence[tuple[Any, MapPicture]]) -> list[Part]:
         times = {}

@@ -164,7 +164,7 @@ def test_why_is_said_by_pictures_with_words_and_numbers(store, run, make_run):
 
     local = RunPage(make_run(store, fusion="gmsa", steps=2)).page()
     for id in ("attention", "sensitivity"):
-        assert parts(local, id, Picture)
+        assert len(parts(local, id, Picture)) == 2
 
 
 def test_what_takes_long_is_not_on_a_page_and_the_command_is(run, monkeypatch):
