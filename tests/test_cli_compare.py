@@ -5,8 +5,10 @@ import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import pyarrow.csv
 import pytest
 
 from mmf import MmfError, cli
@@ -124,6 +126,22 @@ def test_what_every_run_warns_of_is_said_once(folder, caplog):
         mmf("compare --seeds 2 --steps 1 --device cpu")
     said = [r.getMessage() for r in caplog.records if "have no rows" in r.getMessage()]
     assert len(said) == 1
+
+
+def test_what_rows_owe_to_each_modality_is_told_with_its_spread_over_seeds(folder, capsys):
+    mmf("compare --fusions concat,policy --seeds 2 --steps 1 --device cpu")
+    mmf("explain comparison shares --device cpu --out owed")
+    said = capsys.readouterr()
+    assert "policy:" in said.err
+    table = pyarrow.csv.read_csv("owed/shares.csv").to_pylist()
+    assert {row["row"] for row in table} == {"concat"}
+    assert {row["runs"] for row in table} == {2}
+    one = table[0]["class"]
+    assert sum(row["share"] for row in table if row["class"] == one) == pytest.approx(1)
+    assert all(row["deviation"] >= 0 for row in table)
+    mmf("explain comparison/runs/concat/seed-0 shares --device cpu --out alone")
+    assert {"alone", "last"} <= set(pyarrow.csv.read_csv("alone/shares.csv").column_names)
+    assert Path("alone/shares.png").stat().st_size > 1000
 
 
 def test_a_cluster_gives_the_table_of_one_process(folder):

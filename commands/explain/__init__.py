@@ -7,6 +7,7 @@ from mmf.commands.explain import (
     attention,
     selection,
     sensitivity,
+    shares,
     similarity,
     stencils,
 )
@@ -22,6 +23,7 @@ def explain(context: click.Context, run: str) -> None:
     \b
     mmf explain runs/mixer-1 stencils          # what each class looks for, and in what modality
     mmf explain runs/mixer-1 ablation          # what is lost without a modality
+    mmf explain runs/mixer-1 shares            # what it owes to each
     mmf explain runs/policy-1 selection        # which modality its policy used when
     mmf explain runs/gmsa-1 attention          # what its layers of attention look at
     mmf explain runs/gmsa-1 sensitivity        # how local they are in what they do
@@ -35,6 +37,7 @@ for _command in (
     attention.attention,
     selection.selection,
     sensitivity.sensitivity,
+    shares.shares,
     similarity.similarity,
     stencils.stencils,
 ):

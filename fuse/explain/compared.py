@@ -55,7 +55,7 @@ def sensitive_runs(
     Raises MmfError where there is none, and where no neighbourhood is named and they have several.
     """
     found, own = list[tuple[str, Path]](), set[tuple[str, int, int, int]]()
-    for row, path in _tested(Path(folder)):
+    for row, path in tested(Path(folder)):
         subject = open_subject(path, store, device=device)
         with suppress(MmfError):  # a row of another kind
             layers = self_attention_layers(subject).values()
@@ -77,7 +77,7 @@ def sensitive_runs(
         yield _measured(row, subject, neighbourhood, probes, most)
 
 
-def _tested(folder: Path) -> Iterator[tuple[str, Path]]:
+def tested(folder: Path) -> Iterator[tuple[str, Path]]:
     """Each run that was tested, with the name of its row."""
     try:
         question = Question.from_json(json.loads((folder / FILE).read_text(encoding="utf-8")))

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mmf import MmfError
 from mmf.fuse.explain.met import choose_classes, usual
 from mmf.fuse.explain.shares import shapley
 from mmf.fuse.explain.subject import open_subject
@@ -20,17 +19,6 @@ SPREAD = pa.schema(
         ("deviation", pa.float64()),  # of one run from another (n - 1); null of fewer than two
     ]
 )
-
-
-def seeds_of(folder: str | Path) -> list[Path]:
-    """The runs of each seed of a cell of `mmf compare`: ``OUT/runs/NAME/seed-N``, by N."""
-    found = [p for p in Path(folder).glob("seed-*") if p.name[5:].isdigit()]
-    if not found:
-        raise MmfError(
-            f"{str(folder)!r} holds no runs of seeds: expected seed-0 and so on, as in the folder "
-            "OUT/runs/NAME of `mmf compare`."
-        )
-    return sorted(found, key=lambda path: int(path.name[5:]))
 
 
 def spread(
