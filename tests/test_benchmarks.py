@@ -161,6 +161,13 @@ def test_the_time_of_stencils_is_measured():
     assert -1 <= found["Spearman"] <= 1
 
 
+def test_the_time_of_pages_is_measured():
+    found = load("report").measure(videos=24, classes=5)
+    assert list(found)[1:] == ["a run, 12 items x 5 classes", "a store of 24 videos"]
+    assert all(seconds > 0 for seconds, _ in found.values())
+    assert all(1e6 < size < 10e6 for _, size in list(found.values())[1:])
+
+
 def test_the_cost_of_a_cluster_is_measured():
     found = load("cluster").measure(videos=40, workers=1)
     assert found["ms of a video"] > 0
