@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from mmf.fuse import TrainConfig, evaluate, train
-from mmf.fuse.explain.sensitivity import sensitivities
+from mmf.fuse.explain.maps.sensitivity import sensitivities
 from mmf.fuse.explain.subject import Subject, open_subject
 from mmf.fuse.synthetic import SyntheticOptions, make
 

@@ -19,8 +19,8 @@ import torch
 from mmf.fuse import TrainConfig, evaluate, train
 from mmf.fuse.explain.met import choose_classes, usual
 from mmf.fuse.explain.shares import shapley
-from mmf.fuse.explain.stencil_scores import fidelity, what_they_say
-from mmf.fuse.explain.stencils import StencilOptions, find_stencils
+from mmf.fuse.explain.stencils.scores import fidelity, what_they_say
+from mmf.fuse.explain.stencils.search import StencilOptions, find_stencils
 from mmf.fuse.explain.subject import open_subject
 from mmf.store import FeatureSpec, FeatureStore, Track
 

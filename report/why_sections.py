@@ -13,19 +13,22 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from mmf import MmfError
-from mmf.fuse.explain import ablation_picture, map_figure, map_pictures, stencil_picture
+from mmf.fuse.explain import ablation_picture
 from mmf.fuse.explain.ablation import ablate
-from mmf.fuse.explain.attention import attentions
-from mmf.fuse.explain.layers import attention_layers, self_attention_layers
-from mmf.fuse.explain.map_figure import MapPicture
+from mmf.fuse.explain.maps import figure as map_figure
+from mmf.fuse.explain.maps import pictures as map_pictures
+from mmf.fuse.explain.maps.attention import attentions
+from mmf.fuse.explain.maps.figure import MapPicture
+from mmf.fuse.explain.maps.layers import attention_layers, self_attention_layers
+from mmf.fuse.explain.maps.sensitivity import sensitivities
+from mmf.fuse.explain.maps.similarity import similarities
 from mmf.fuse.explain.met import Usual, choose_classes, usual
-from mmf.fuse.explain.over_time import over_time
-from mmf.fuse.explain.sensitivity import sensitivities
 from mmf.fuse.explain.shares import shapley
-from mmf.fuse.explain.similarity import similarities
-from mmf.fuse.explain.stencil_scores import Said, fidelity, what_they_say
-from mmf.fuse.explain.stencil_tables import clusters, shares
-from mmf.fuse.explain.stencils import StencilOptions, find_stencils
+from mmf.fuse.explain.stencils import picture as stencil_picture
+from mmf.fuse.explain.stencils.over_time import over_time
+from mmf.fuse.explain.stencils.scores import Said, fidelity, what_they_say
+from mmf.fuse.explain.stencils.search import StencilOptions, find_stencils
+from mmf.fuse.explain.stencils.tables import clusters, shares
 from mmf.fuse.explain.subject import Subject, open_subject
 from mmf.fuse.run import Run
 from mmf.report.media import Media, Times

@@ -26,9 +26,9 @@ def attention(run: str, /, most: int, videos: str | None, out: str, **options: A
     """
     from pyarrow.csv import write_csv
 
-    from mmf.fuse.explain.attention import attentions
-    from mmf.fuse.explain.map_pictures import attention_picture
-    from mmf.fuse.explain.map_tables import HEADS, PROFILES, Means, heads, profiles, writing
+    from mmf.fuse.explain.maps.attention import attentions
+    from mmf.fuse.explain.maps.pictures import attention_picture
+    from mmf.fuse.explain.maps.tables import HEADS, PROFILES, Means, heads, profiles, writing
     from mmf.fuse.explain.subject import open_subject
 
     check_videos(videos)

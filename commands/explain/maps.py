@@ -10,7 +10,7 @@ import click
 from mmf.commands.explain.frames import Asked, frames_of, say_lacking
 
 if TYPE_CHECKING:
-    from mmf.fuse.explain.map_figure import MapPicture
+    from mmf.fuse.explain.maps.figure import MapPicture
     from mmf.fuse.explain.subject import Subject
 
 _FRAMES = 10  # of a picture
@@ -26,7 +26,7 @@ def draw_all(
     if pictures and find_spec("matplotlib") is None:
         click.echo("For pictures: pip install 'mmf-video[plots]', and the same command again.")
         return 0
-    from mmf.fuse.explain.map_figure import draw
+    from mmf.fuse.explain.maps.figure import draw
     from mmf.store.exchange.output import file_name
 
     asked = {}

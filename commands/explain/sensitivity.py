@@ -50,7 +50,7 @@ def sensitivity(
     a folder of `mmf compare`, OUT/runs.csv has each run's mean S beside its test metric, with their
     rank correlation.
     """
-    from mmf.fuse.explain.compared import is_comparison
+    from mmf.fuse.explain.maps.compared import is_comparison
     from mmf.fuse.layers.neighbourhood import Neighbourhood
 
     near = None if extent is None else Neighbourhood(mask="toeplitz", extent=extent)
@@ -73,9 +73,9 @@ def _of_run(
 
     from pyarrow.csv import write_csv
 
-    from mmf.fuse.explain.map_pictures import sensitivity_picture
-    from mmf.fuse.explain.map_tables import SENSITIVITY, Means, known, local_steps, writing
-    from mmf.fuse.explain.sensitivity import sensitivities
+    from mmf.fuse.explain.maps.pictures import sensitivity_picture
+    from mmf.fuse.explain.maps.sensitivity import sensitivities
+    from mmf.fuse.explain.maps.tables import SENSITIVITY, Means, known, local_steps, writing
     from mmf.fuse.explain.subject import open_subject
 
     subject, pictures, items = open_subject(run, **options), dict[str, Any](), 0
@@ -111,9 +111,9 @@ def _of_comparison(
     from pyarrow.csv import write_csv
 
     from mmf import MmfError
-    from mmf.fuse.explain.association import spearman
-    from mmf.fuse.explain.compared import sensitive_runs
-    from mmf.fuse.explain.map_tables import known
+    from mmf.fuse.explain.maps.association import spearman
+    from mmf.fuse.explain.maps.compared import sensitive_runs
+    from mmf.fuse.explain.maps.tables import known
     from mmf.store.exchange.output import finished
 
     if options["split"] or options["items"]:

@@ -33,7 +33,7 @@ def shares(run: str, /, classes: str, out: str, **options: Any) -> None:
     """
     from pyarrow.csv import write_csv
 
-    from mmf.fuse.explain.compared import is_comparison
+    from mmf.fuse.explain.maps.compared import is_comparison
 
     named, folder = [name for name in classes.split(",") if name], Path(out)
     table = _of_rows(run, named, options) if is_comparison(run) else _of_run(run, named, options)
@@ -42,7 +42,7 @@ def shares(run: str, /, classes: str, out: str, **options: Any) -> None:
     show(table)
     written = ["shares.csv"]
     if "alone" in table.column_names and find_spec("matplotlib") is not None:
-        from mmf.fuse.explain.stencil_picture import draw_shares
+        from mmf.fuse.explain.stencils.picture import draw_shares
 
         draw_shares(table).savefig(folder / "shares.png", dpi=120)
         written.append("shares.png")
@@ -62,7 +62,7 @@ def _of_rows(folder: str, named: list[str], options: dict[str, Any]) -> "pa.Tabl
     """The rows of a comparison, of those whose logits rest on all modalities at once."""
     import pyarrow as pa
 
-    from mmf.fuse.explain.compared import tested
+    from mmf.fuse.explain.maps.compared import tested
     from mmf.fuse.explain.seeds import spread
 
     runs, tables = defaultdict[str, list[Path]](list), []

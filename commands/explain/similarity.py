@@ -24,10 +24,10 @@ def similarity(run: str, /, most: int, videos: str | None, out: str, **options: 
     """
     from pyarrow.csv import write_csv
 
-    from mmf.fuse.explain.map_pictures import similarity_picture
-    from mmf.fuse.explain.map_tables import SIMILARITY, Means, writing
-    from mmf.fuse.explain.map_tables import similarity as row_of
-    from mmf.fuse.explain.similarity import similarities
+    from mmf.fuse.explain.maps.pictures import similarity_picture
+    from mmf.fuse.explain.maps.similarity import similarities
+    from mmf.fuse.explain.maps.tables import SIMILARITY, Means, writing
+    from mmf.fuse.explain.maps.tables import similarity as row_of
     from mmf.fuse.explain.subject import open_subject
 
     check_videos(videos)

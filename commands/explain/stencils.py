@@ -14,8 +14,8 @@ from mmf.commands.shell import show_columns
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from mmf.fuse.explain.over_time import OverTime
-    from mmf.fuse.explain.stencil_scores import Said
+    from mmf.fuse.explain.stencils.over_time import OverTime
+    from mmf.fuse.explain.stencils.scores import Said
     from mmf.fuse.explain.subject import Subject
 
 _FRAMES = 9  # beside an item
@@ -48,8 +48,8 @@ def stencils(
     """
     from mmf.fuse.explain.met import choose_classes, usual
     from mmf.fuse.explain.shares import shapley
-    from mmf.fuse.explain.stencil_scores import what_they_say
-    from mmf.fuse.explain.stencils import StencilOptions, find_stencils
+    from mmf.fuse.explain.stencils.scores import what_they_say
+    from mmf.fuse.explain.stencils.search import StencilOptions, find_stencils
     from mmf.fuse.explain.subject import open_subject
 
     check_videos(videos)
@@ -78,8 +78,8 @@ def _write(
     from pyarrow.csv import write_csv
     from pyarrow.parquet import write_table
 
-    from mmf.fuse.explain import stencil_tables as tables
-    from mmf.fuse.explain.over_time import over_time
+    from mmf.fuse.explain.stencils import tables
+    from mmf.fuse.explain.stencils.over_time import over_time
 
     folder.mkdir(parents=True, exist_ok=True)
     drawn = list(over_time(subject, said, most))
@@ -95,7 +95,7 @@ def _write(
 
 
 def _show(said: Sequence["Said"], shares: "pa.Table") -> None:
-    from mmf.fuse.explain.stencil_scores import fidelity
+    from mmf.fuse.explain.stencils.scores import fidelity
 
     columns = ["class", "modality", "positives", "share", "alone", "last", "stencil_share"]
     rows = [[_cell(row[name]) for name in columns] for row in shares.to_pylist()]
@@ -124,7 +124,7 @@ def _draw(
     videos: str | None,
 ) -> int:
     """The pictures of the classes, the shares and some items; how many."""
-    from mmf.fuse.explain import stencil_picture
+    from mmf.fuse.explain.stencils import picture as stencil_picture
     from mmf.store.exchange.output import file_name
 
     if find_spec("matplotlib") is None:

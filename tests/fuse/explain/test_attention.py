@@ -8,11 +8,11 @@ import torch
 
 from mmf import MmfError
 from mmf.fuse import TrainConfig, train
-from mmf.fuse.explain.attention import attentions, sparsity, weights
-from mmf.fuse.explain.given import calls, each_item
-from mmf.fuse.explain.layers import TOKEN, attention_layers
-from mmf.fuse.explain.map_pictures import attention_alt
-from mmf.fuse.explain.similarity import similarities
+from mmf.fuse.explain.maps.attention import attentions, sparsity, weights
+from mmf.fuse.explain.maps.given import calls, each_item
+from mmf.fuse.explain.maps.layers import TOKEN, attention_layers
+from mmf.fuse.explain.maps.pictures import attention_alt
+from mmf.fuse.explain.maps.similarity import similarities
 from mmf.fuse.explain.subject import open_subject
 from mmf.fuse.layers.batch_norm import unpack
 from mmf.fuse.layers.self_attention import SelfAttention

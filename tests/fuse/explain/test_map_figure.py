@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmf.fuse.explain.attention import Attended
-from mmf.fuse.explain.layers import TOKEN, Steps
-from mmf.fuse.explain.map_pictures import (
+from mmf.fuse.explain.maps.attention import Attended
+from mmf.fuse.explain.maps.layers import TOKEN, Steps
+from mmf.fuse.explain.maps.pictures import (
     attention_alt,
     attention_picture,
     sensitivity_picture,
     similarity_picture,
 )
-from mmf.fuse.explain.sensitivity import Sensitive
-from mmf.fuse.explain.similarity import Similar
+from mmf.fuse.explain.maps.sensitivity import Sensitive
+from mmf.fuse.explain.maps.similarity import Similar
 from mmf.store import Item
 
 pytest.importorskip("matplotlib")
-from mmf.fuse.explain.map_figure import draw, figure
+from mmf.fuse.explain.maps.figure import draw, figure
 
 ITEM = Item(video_id="$a\x1b_b^.mp4")
 

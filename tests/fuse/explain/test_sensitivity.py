@@ -9,9 +9,9 @@ from scipy.stats import spearmanr
 
 from mmf import MmfError
 from mmf.fuse import TrainConfig, train
-from mmf.fuse.explain.association import spearman
-from mmf.fuse.explain.map_pictures import sensitivity_alt
-from mmf.fuse.explain.sensitivity import (
+from mmf.fuse.explain.maps.association import spearman
+from mmf.fuse.explain.maps.pictures import sensitivity_alt
+from mmf.fuse.explain.maps.sensitivity import (
     jacobian_norms,
     local_sensitivity,
     of_layer,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmf.fuse.explain.layers import Steps
-from mmf.fuse.explain.map_pictures import similarity_alt
-from mmf.fuse.explain.similarity import Similar, cosines, similarities
+from mmf.fuse.explain.maps.layers import Steps
+from mmf.fuse.explain.maps.pictures import similarity_alt
+from mmf.fuse.explain.maps.similarity import Similar, cosines, similarities
 from mmf.fuse.explain.subject import open_subject
 from mmf.fuse.planted import background
 from mmf.store import Item

@@ -9,14 +9,15 @@ import torch
 
 from mmf.fuse.explain.ablation import Ablated, Ablation
 from mmf.fuse.explain.met import Usual
-from mmf.fuse.explain.over_time import OverTime
-from mmf.fuse.explain.stencil_scores import Said
-from mmf.fuse.explain.stencils import Stencils
+from mmf.fuse.explain.stencils.over_time import OverTime
+from mmf.fuse.explain.stencils.scores import Said
+from mmf.fuse.explain.stencils.search import Stencils
 from mmf.store import Item
 from mmf.store.items import Items
 
 pytest.importorskip("matplotlib")
-from mmf.fuse.explain import ablation_picture, stencil_picture
+from mmf.fuse.explain import ablation_picture
+from mmf.fuse.explain.stencils import picture as stencil_picture
 
 USUAL = Usual(
     items=Items.of([Item(video_id="v")]), mean=[torch.zeros(2), torch.zeros(1)],

@@ -8,11 +8,11 @@ import torch
 
 from mmf import MmfError
 from mmf.fuse.explain import met as met_module
-from mmf.fuse.explain.ascent import ascend
 from mmf.fuse.explain.met import choose_classes, comparable, meet, usual
-from mmf.fuse.explain.over_time import over_time
-from mmf.fuse.explain.stencil_scores import fidelity, spearman, what_they_say
-from mmf.fuse.explain.stencils import StencilOptions, find_stencils, shares_of_rows
+from mmf.fuse.explain.stencils.ascent import ascend
+from mmf.fuse.explain.stencils.over_time import over_time
+from mmf.fuse.explain.stencils.scores import fidelity, spearman, what_they_say
+from mmf.fuse.explain.stencils.search import StencilOptions, find_stencils, shares_of_rows
 from mmf.fuse.explain.subject import open_subject
 from mmf.store import FeatureStore
 

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from mmf.fuse.explain.given import calls, each_item
-from mmf.fuse.explain.layers import Steps
+from mmf.fuse.explain.maps.given import calls, each_item
+from mmf.fuse.explain.maps.layers import Steps
 from mmf.fuse.explain.subject import Subject
 from mmf.fuse.layers.normalise import unit
 from mmf.store import Item

@@ -16,7 +16,7 @@ from torch import nn
 
 from mmf import MmfError
 from mmf.fuse.aggregators.attention import Attention
-from mmf.fuse.explain.given import Given
+from mmf.fuse.explain.maps.given import Given
 from mmf.fuse.explain.subject import Subject
 from mmf.fuse.fusions.mmf_transformer import MMFTransformer
 from mmf.fuse.layers.self_attention import SelfAttention

@@ -16,8 +16,8 @@ import numpy as np
 
 from mmf import MmfError
 from mmf.fuse.compare.question import FILE, Question
-from mmf.fuse.explain.layers import self_attention_layers
-from mmf.fuse.explain.sensitivity import sensitivities
+from mmf.fuse.explain.maps.layers import self_attention_layers
+from mmf.fuse.explain.maps.sensitivity import sensitivities
 from mmf.fuse.explain.subject import Subject, open_subject
 from mmf.fuse.layers.neighbourhood import Neighbourhood
 from mmf.fuse.run import Run

@@ -31,8 +31,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmf import MmfError
-from mmf.fuse.explain.ascent import ascend
 from mmf.fuse.explain.met import Usual, comparable
+from mmf.fuse.explain.stencils.ascent import ascend
 from mmf.fuse.explain.subject import Subject
 from mmf.fuse.fusions.contract import StepFusion
 from mmf.fuse.inference.scoring import copy_of

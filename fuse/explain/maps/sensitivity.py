@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmf import MmfError
-from mmf.fuse.explain.given import calls, each_item
-from mmf.fuse.explain.layers import Steps, self_attention_layers, steps_of
+from mmf.fuse.explain.maps.given import calls, each_item
+from mmf.fuse.explain.maps.layers import Steps, self_attention_layers, steps_of
 from mmf.fuse.explain.subject import Subject
 from mmf.fuse.layers.batch_norm import pack, unpack
 from mmf.fuse.layers.neighbourhood import Neighbourhood

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmf.fuse.explain.attention import Attended, even
-from mmf.fuse.explain.map_figure import Curve, Map, MapPicture, plain
-from mmf.fuse.explain.sensitivity import Sensitive
-from mmf.fuse.explain.similarity import Similar
+from mmf.fuse.explain.maps.attention import Attended, even
+from mmf.fuse.explain.maps.figure import Curve, Map, MapPicture, plain
+from mmf.fuse.explain.maps.sensitivity import Sensitive
+from mmf.fuse.explain.maps.similarity import Similar
 
 _SHOWN = 12  # heads of a layer, the first
 

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 
 from mmf import MmfError
 from mmf.fuse.explain.met import meet
-from mmf.fuse.explain.stencils import Stencils
+from mmf.fuse.explain.stencils.search import Stencils
 from mmf.fuse.explain.subject import Subject
 from mmf.store.items import Items
 

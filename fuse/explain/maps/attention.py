@@ -23,8 +23,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmf.fuse.aggregators.attention import Attention
-from mmf.fuse.explain.given import calls, each_item
-from mmf.fuse.explain.layers import Steps, attention_layers, steps_of
+from mmf.fuse.explain.maps.given import calls, each_item
+from mmf.fuse.explain.maps.layers import Steps, attention_layers, steps_of
 from mmf.fuse.explain.subject import Subject
 from mmf.fuse.layers.batch_norm import unpack
 from mmf.fuse.layers.self_attention import SelfAttention

@@ -12,9 +12,9 @@ import pyarrow as pa
 from jaxtyping import UInt8
 
 from mmf.fuse.explain.drawing import COLOURS, HATCHES, matplotlib, plain
-from mmf.fuse.explain.over_time import OverTime
-from mmf.fuse.explain.stencil_scores import Said
-from mmf.fuse.explain.stencil_tables import norms
+from mmf.fuse.explain.stencils.over_time import OverTime
+from mmf.fuse.explain.stencils.scores import Said
+from mmf.fuse.explain.stencils.tables import norms
 
 _WIDTH, _BAND, _LEFT = 10.0, 0.8, 1.3  # inches
 _TALLEST = 1.1  # of a frame

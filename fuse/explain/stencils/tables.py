@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mmf.fuse.explain.over_time import OverTime
 from mmf.fuse.explain.shares import Shares
-from mmf.fuse.explain.stencil_scores import Said
+from mmf.fuse.explain.stencils.over_time import OverTime
+from mmf.fuse.explain.stencils.scores import Said
 from mmf.store.exchange.output import finished
 
 CLUSTERS = pa.schema(
@@ -30,7 +30,7 @@ SHARES = pa.schema(
         ("value", pa.float64()),
         ("alone", pa.float64()),
         ("last", pa.float64()),
-        ("stencil_share", pa.float64()),  # `fuse.explain.stencil_scores`; null without stencils
+        ("stencil_share", pa.float64()),  # `fuse.explain.stencils.scores`; null without stencils
     ]
 )
 STEPS = pa.schema(

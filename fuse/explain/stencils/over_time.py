@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from mmf.fuse.explain.met import Met, meet
 from mmf.fuse.explain.segment_times import row_edges
-from mmf.fuse.explain.stencil_scores import Said
+from mmf.fuse.explain.stencils.scores import Said
 from mmf.fuse.explain.subject import Subject
 from mmf.store import Item
 from mmf.store.items import Items

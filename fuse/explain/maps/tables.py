@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmf.fuse.explain.attention import Attended
-from mmf.fuse.explain.sensitivity import Sensitive
-from mmf.fuse.explain.similarity import Similar
+from mmf.fuse.explain.maps.attention import Attended
+from mmf.fuse.explain.maps.sensitivity import Sensitive
+from mmf.fuse.explain.maps.similarity import Similar
 from mmf.store.exchange.output import finished
 
 _ITEM = [("item", pa.string()), ("video_id", pa.string())]
@@ -24,7 +24,7 @@ HEADS = pa.schema(
         ("level", pa.string()),  # global, local, gated; attention of a transformer, pooling
         ("head", pa.int32()),  # from 1
         ("steps", pa.int32()),
-        ("sparsity", pa.float64()),  # 0 even, 1 one step: `fuse.explain.attention`
+        ("sparsity", pa.float64()),  # 0 even, 1 one step: `fuse.explain.maps.attention`
         ("distance", pa.float64()),  # mean steps to what is looked at
     ]
 )

@@ -1,0 +1,1 @@
+"""Stencils: what each class of a run looks for, found through its frozen network."""
