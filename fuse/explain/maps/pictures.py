@@ -1,6 +1,6 @@
 """What is drawn of an item's attention, sensitivity and similarity, and the sentence beside each.
 
-`map_figure.figure` and `draw` take what these give; its `alt` says the numbers that the picture
+`figure.figure` and `draw` take what these give; its `alt` says the numbers that the picture
 shows, in a sentence.
 """
 

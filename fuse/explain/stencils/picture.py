@@ -113,7 +113,7 @@ def alt_over_time(one: OverTime) -> str:
 
 
 def draw_shares(table: pa.Table) -> Any:
-    """A bar for each class (`stencil_tables.SHARES`), in parts by modality."""
+    """A bar for each class (`tables.SHARES`), in parts by modality."""
     classes, modalities, shares = _shares(table)
     size = (_WIDTH, 1.0 + 0.32 * max(1, len(classes)))
     figure = matplotlib("figure").Figure(figsize=size, layout="constrained")
