@@ -19,7 +19,7 @@ EVERY = 5.0  # seconds between two questions to the scheduler
 SCALE_AFTER = 60.0  # seconds with too few workers, before they are asked for again
 ANSWER = 10.0  # seconds that the scheduler has for an answer
 STILL_AFTER = 60.0  # seconds in which a busy worker has not moved, before that is said
-REFUSALS = 5  # of one host, by workers that nobody could send away, before the job ends
+REFUSALS = 5  # beyond which workers that cannot be sent away, or come back, end the job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,7 @@ class Watch:
         self._since: dict[str, float] = {}  # when each worker last moved, or had nothing to do
         self._news: ClusterSeen | None = None
         self._refused: dict[str, list[str]] = {}  # host → reasons
+        self._in_vain = 0  # refusals since something got done
 
     def wait_for_workers(self, stop: Stop) -> None:
         """Return when one is there; TryAgain where none comes."""
@@ -96,7 +97,7 @@ class Watch:
 
     def moved(self) -> None:
         """Something got done."""
-        self._moved = time.monotonic()
+        self._moved, self._in_vain = time.monotonic(), 0
 
     def news(self) -> ClusterSeen | None:
         """How the cluster is, where it was asked since the last call."""
@@ -107,13 +108,16 @@ class Watch:
         """The worker that has this result cannot do this work; it is sent away, and named."""
         reasons = self._refused.setdefault(host, [])
         reasons.append(why)
+        self._in_vain += 1
         logger.error("a worker on %s is refused: %s", host, why)
         there = self._client.who_has([future]).get(future.key, ()) if host else ()
         future.release()  # else Dask copies it to another worker first
         if there:
             self._client.retire_workers(list(there), close_workers=True, remove=True)
         self._ask()
-        if not self.workers or (not there and len(reasons) >= REFUSALS):
+        # those that are sent away may come back, started anew by whoever keeps their number
+        in_vain = self._in_vain >= self.most + REFUSALS
+        if not self.workers or in_vain or (not there and len(reasons) >= REFUSALS):
             raise MmfError(f"no worker is left that can do this: on {host}, {why}")
 
     def _ask(self) -> None:

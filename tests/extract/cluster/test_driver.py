@@ -245,3 +245,16 @@ def test_a_wish_to_stop_hands_out_no_more_and_takes_what_is_done(monkeypatch):
     )
     assert len(scheduler.buckets) < 10
     assert time.monotonic() - began < driver_module.LEAVING + 5
+
+
+def test_workers_that_are_refused_and_come_back_end_the_job():
+    """A cluster that keeps its number starts another one for each that is sent away."""
+
+    class Kept(Scheduler):
+        def retire_workers(self, workers, close_workers, remove):
+            self.retired += workers
+
+    scheduler = Kept(answer=lambda number, tasks: BucketEnded(refused="other rows", host="h"))
+    with pytest.raises(MmfError, match="no worker is left that can do this: on h, other rows"):
+        run(scheduler, 10)
+    assert len(scheduler.retired) == 2 + watch_module.REFUSALS
