@@ -45,6 +45,23 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     return UnknownName(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
 
 
+def package_of(entry: Any) -> str:
+    """The package that offers an entry point, and its version."""
+    # of importlib.metadata, or of its backport, which Dask loads where Python is old
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.module
+
+
+def load_offered(kind: str, name: str, entry: Any) -> Any:
+    """What a package offers as this entry point; MmfError where it cannot be imported."""
+    try:
+        return entry.load()
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise MmfError(
+            f"{kind} {name!r} of the package {package_of(entry)} cannot be imported from "
+            f"{entry.value!r}: {error}."
+        ) from error
+
+
 class Registry(Mapping[str, str]):
     """A static table from a name to the place of its code, ``module:attribute``.
 
@@ -70,9 +87,9 @@ class Registry(Mapping[str, str]):
     def load(self, name: str) -> Any:
         """The class or function of `name`, its variant left out; UnknownName if there is none."""
         base = name.partition(":")[0]
-        self.check(base)
         if base not in self._places:
-            return self._loaded(self.offered()[base])
+            self.check(base)
+            return load_offered(self.kind, base, self.offered()[base])
         module, _, attribute = self._places[base].partition(":")
         return getattr(importlib.import_module(module), attribute)
 
@@ -87,12 +104,3 @@ class Registry(Mapping[str, str]):
         """Raise UnknownName where there is no such name; nothing of it is imported."""
         if name not in self._places and name not in (offers := self.offered()):
             raise unknown(self.kind, name, {*self._places, *offers})
-
-    def _loaded(self, entry: Any) -> Any:
-        try:
-            return entry.load()
-        except (ImportError, AttributeError, SyntaxError) as error:
-            raise MmfError(
-                f"{self.kind} {entry.name!r} of an installed package cannot be imported from "
-                f"{entry.value!r}: {error}."
-            ) from error

@@ -149,7 +149,9 @@ def test_a_fusion_of_a_package_that_cannot_be_imported_says_so(tmp_path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     text = '[project]\nname = "x"\nversion = "1"\n[project.entry-points."mmf.fusions"]\ny = "no:No"'
     write(Path("pyproject.toml"), text)
-    with pytest.raises(MmfError, match="fusion 'y' of an installed package cannot be imported"):
+    with pytest.raises(
+        MmfError, match="fusion 'y' of the package x 1 cannot be imported from 'no:No'"
+    ):
         FUSIONS.load("y")
 
 

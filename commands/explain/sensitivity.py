@@ -111,7 +111,7 @@ def _of_comparison(
     from pyarrow.csv import write_csv
 
     from mmf import MmfError
-    from mmf.fuse.explain.maps.association import spearman
+    from mmf.fuse.explain.association import spearman
     from mmf.fuse.explain.maps.compared import sensitive_runs
     from mmf.fuse.explain.maps.tables import known
     from mmf.store.exchange.output import finished

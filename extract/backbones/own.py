@@ -18,7 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from mmf import MmfError
+from mmf import MmfError, load_offered, package_of
 from mmf.extract.backbones.contract import Backbone
 
 GROUP = "mmf.backbones"
@@ -39,32 +39,17 @@ def own_class(base: str, modality: str | None) -> type[Backbone] | None:
         entries = entry_points(group=GROUP, name=f"{modality}.{base}")
         if not entries:
             return None
-        found = _loaded(next(iter(entries)))
+        found = load_offered("backbone", base, next(iter(entries)))
     return _checked(base, modality, found)
 
 
 def offered(modality: str) -> dict[str, str]:
     """The backbones that installed packages offer for a modality: name → package and version."""
     return {
-        entry.name.partition(".")[2]: _package(entry)
+        entry.name.partition(".")[2]: package_of(entry)
         for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
         if entry.name.startswith(f"{modality}.")
     }
-
-
-def _package(entry: Any) -> str:
-    # of importlib.metadata, or of its backport, which Dask loads where Python is old
-    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.module
-
-
-def _loaded(entry: Any) -> Any:
-    try:
-        return entry.load()
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise MmfError(
-            f"backbone {entry.name.partition('.')[2]!r} of the package {_package(entry)} cannot be "
-            f"imported from {entry.value!r}: {error}."
-        ) from error
 
 
 def code_of(found: type[Backbone]) -> tuple[Path, str]:

@@ -6,7 +6,6 @@ scale of its own, written below it, from dark (low) to light. Drawn with matplot
 ``plots``.
 """
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -16,11 +15,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from mmf.fuse.explain.drawing import matplotlib, plain
+
 WIDTH, BESIDE = 10.0, (1.0, 1.6)  # inches: of the time, to either side
 OVER, CURVES, AXIS = 0.62, 1.3, 0.5
 TALLEST, LARGEST = 1.1, 2.6  # of a frame, of a map
 _HEAD, _FOOT, _GAP = 0.42, 0.24, 0.1  # above, below and beside a map
-_SIGNS = 110
 _FEW = 50  # steps of a curve whose steps are marked
 _STYLES = ("-", "--", ":", "-.")
 
@@ -83,7 +83,7 @@ def figure(
     tallest = min(TALLEST, WIDTH / len(frames) * 0.96) if frames else 0.0
     high = OVER + tallest + CURVES + AXIS + len(picture.rows) * (_HEAD + side + _FOOT)
     wide = BESIDE[0] + WIDTH + BESIDE[1]
-    found = importlib.import_module("matplotlib.figure").Figure(figsize=(wide, high))
+    found = matplotlib("figure").Figure(figsize=(wide, high))
 
     def axes(top: float, height: float, left: float = 0.0, width: float = WIDTH) -> Any:
         below = 1 - (top + height) / high
@@ -168,10 +168,3 @@ def _draw_map(
 
 def _write(figure: Any, x: float, y: float, text: str, **how: Any) -> None:
     figure.text(x, y, plain(text), parse_math=False, **how)
-
-
-def plain(text: str) -> str:
-    """What a file is called is shown, never obeyed."""
-    shown = text if len(text) <= _SIGNS else f"{text[: _SIGNS // 2]} … {text[-_SIGNS // 3 :]}"
-    shown = shown.encode("utf-8", "replace").decode()
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)

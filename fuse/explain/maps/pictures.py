@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmf.fuse.explain.drawing import plain
 from mmf.fuse.explain.maps.attention import Attended, even
-from mmf.fuse.explain.maps.figure import Curve, Map, MapPicture, plain
+from mmf.fuse.explain.maps.figure import Curve, Map, MapPicture
 from mmf.fuse.explain.maps.sensitivity import Sensitive
 from mmf.fuse.explain.maps.similarity import Similar
 

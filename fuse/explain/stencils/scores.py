@@ -11,7 +11,6 @@ owes to a modality: where more of one changes little, as behind the LayerNorms o
 of fixed length spends it on what hardly counts. `fuse.explain.shares` says what is owed.
 """
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,12 +18,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mmf import MmfError
+from mmf.fuse.explain.association import rank_correlation
 from mmf.fuse.explain.met import meet
 from mmf.fuse.explain.stencils.search import Stencils
 from mmf.fuse.explain.subject import Subject
 from mmf.store.items import Items
-
-_FEWEST = 3  # items that can be ranked well or badly
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,14 +58,14 @@ def what_they_say(subject: Subject, stencils: Sequence[Stencils]) -> list[Said]:
     before = _scores(subject, stencils, stencils[0].usual.items)
     found = []
     for one, early, late in zip(stencils, before, _scores(subject, stencils), strict=True):
-        ranks = [spearman(x, early.logits) for x in early.scores.T]
+        ranks = [rank_correlation(x, early.logits) for x in early.scores.T]
         best = int(np.argmax([-2.0 if rank is None else rank for rank in ranks]))
         sums = late.sums[late.positive, best].sum(0)
         found.append(
             Said(
                 stencils=one,
                 best=best,
-                spearman=[spearman(x, late.logits) for x in late.scores.T],
+                spearman=[rank_correlation(x, late.logits) for x in late.scores.T],
                 positives=int(late.positive.sum()),
                 shares=sums / sums.sum() if sums.sum() > 0 else None,
             )
@@ -79,14 +77,6 @@ def fidelity(said: Sequence[Said]) -> float | None:
     """The mean over the classes that have one."""
     found = [one.fidelity for one in said if one.fidelity is not None]
     return float(np.mean(found)) if found else None
-
-
-def spearman(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"]) -> float | None:
-    """The correlation of the ranks, ties at their mean rank; None where it is not defined."""
-    if len(a) < _FEWEST or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    ranks = importlib.import_module("scipy.stats").rankdata  # scikit-learn brings it
-    return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
 
 
 def _scores(

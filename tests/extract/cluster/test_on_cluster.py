@@ -65,6 +65,33 @@ def test_a_worker_whose_rows_are_others_is_refused_by_its_host_and_none_is_left(
     assert committed(store.path) == 0
 
 
+def test_weights_that_differ_on_one_worker_cost_that_worker_alone(
+    source, tmp_path, processes, is_whole, caplog
+):
+    (tmp_path / "site").mkdir()
+    # stands for other weights: on this worker, the network computes something else
+    (tmp_path / "site/sitecustomize.py").write_text(
+        "import sys\n"
+        "if any('lane_process' in a for a in sys.orig_argv):\n"
+        "    from mmf.extract import canary\n"
+        "    before = canary.canary_rows\n"
+        "    canary.canary_rows = lambda features: [rows + 9 for rows in before(features)]\n"
+    )
+    address = processes.scheduler(**processes.settings)
+    processes.worker("one", address)
+    store = tmp_path / "s.mmf"
+    profile = Profile(scheduler=address, bucket_seconds=0.5, no_workers_timeout=60)
+    some = JobOptions(cluster=profile, shard=(0, 4))
+    assert extract(source, store, REQUESTS, some).exit_code == 0  # the first rows are kept
+    processes.worker("other", address, PYTHONPATH=str(tmp_path / "site"))
+    with connected(profile) as there:
+        there.client.wait_for_workers(2, timeout=60)
+    assert extract(source, store, REQUESTS, JobOptions(cluster=profile)).exit_code == 0
+    assert f"a worker on {socket.gethostname()} is refused" in caplog.text
+    assert "the rows of mmf's known clip are" in caplog.text
+    assert is_whole(store)
+
+
 def test_a_scheduler_with_other_settings_is_warned_of_by_their_names(processes, caplog):
     address = processes.scheduler()
     with connected(Profile(scheduler=address)):

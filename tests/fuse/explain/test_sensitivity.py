@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from mmf import MmfError
 from mmf.fuse import TrainConfig, train
-from mmf.fuse.explain.maps.association import spearman
+from mmf.fuse.explain.association import spearman
 from mmf.fuse.explain.maps.pictures import sensitivity_alt
 from mmf.fuse.explain.maps.sensitivity import (
     jacobian_norms,

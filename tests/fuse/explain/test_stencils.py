@@ -8,10 +8,11 @@ import torch
 
 from mmf import MmfError
 from mmf.fuse.explain import met as met_module
+from mmf.fuse.explain.association import rank_correlation
 from mmf.fuse.explain.met import choose_classes, comparable, meet, usual
 from mmf.fuse.explain.stencils.ascent import ascend
 from mmf.fuse.explain.stencils.over_time import over_time
-from mmf.fuse.explain.stencils.scores import fidelity, spearman, what_they_say
+from mmf.fuse.explain.stencils.scores import fidelity, what_they_say
 from mmf.fuse.explain.stencils.search import StencilOptions, find_stencils, shares_of_rows
 from mmf.fuse.explain.subject import open_subject
 from mmf.store import FeatureStore
@@ -178,7 +179,7 @@ def test_what_an_item_is_told_sums_to_its_score(bits):
     told = list(over_time(subject, said, 100))
     sums = np.array([sum(x.sum() for x in one.contributions) for one in told])
     logits = np.array([one.logit for one in told])
-    assert spearman(sums, logits) == pytest.approx(said[0].fidelity, abs=1e-6)
+    assert rank_correlation(sums, logits) == pytest.approx(said[0].fidelity, abs=1e-6)
     for one in told:
         for x, edges in zip(one.contributions, one.edges, strict=True):
             assert len(edges) == len(x) + 1
@@ -186,9 +187,9 @@ def test_what_an_item_is_told_sums_to_its_score(bits):
 
 
 def test_too_few_items_or_equal_ones_have_no_rank():
-    assert spearman(np.arange(2.0), np.arange(2.0)) is None
-    assert spearman(np.zeros(5), np.arange(5.0)) is None
-    assert spearman(np.arange(5.0), -(np.arange(5.0) ** 3)) == pytest.approx(-1)
+    assert rank_correlation(np.arange(2.0), np.arange(2.0)) is None
+    assert rank_correlation(np.zeros(5), np.arange(5.0)) is None
+    assert rank_correlation(np.arange(5.0), -(np.arange(5.0) ** 3)) == pytest.approx(-1)
 
 
 def test_sub_words_have_stencils_behind_their_encoder(make_bert, token_run):

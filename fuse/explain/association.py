@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _ALL, DRAWN = 8, 20_000
+_FEWEST = 3  # pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +31,22 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> Association:
     """The rank correlation of pairs; those of which either is NaN do not count."""
     pairs = np.array([x, y], dtype=np.float64).reshape(2, -1)
     pairs = pairs[:, ~np.isnan(pairs).any(0)]
-    n = pairs.shape[1]
-    ranks = np.stack([_ranks(one) for one in pairs])
-    a, b = (one - one.mean() for one in ranks) if n else ranks
+    n, (a, b) = pairs.shape[1], (_centred_ranks(one) for one in pairs)
     scale = math.sqrt(float((a @ a) * (b @ b)))
-    if n < 3 or scale == 0:
+    if n < _FEWEST or scale == 0:
         return Association(rho=float("nan"), p=float("nan"), n=n)
     rho = float(a @ b) / scale
     as_large = [abs(float(order @ a)) / scale >= abs(rho) - 1e-12 for order in _orders(b)]
     more = 0 if n <= _ALL else 1
     p = (sum(as_large) + more) / (len(as_large) + more)
     return Association(rho=rho, p=p, n=n)
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float | None:
+    """Spearman's rho alone; None of fewer than 3 pairs, or where either side does not vary."""
+    a, b = _centred_ranks(x), _centred_ranks(y)
+    scale = math.sqrt(float((a @ a) * (b @ b)))
+    return float(a @ b) / scale if len(x) >= _FEWEST and scale else None
 
 
 def _orders(b: np.ndarray) -> Iterator[np.ndarray]:
@@ -50,8 +56,8 @@ def _orders(b: np.ndarray) -> Iterator[np.ndarray]:
     return (rng.permutation(b) for _ in range(DRAWN))
 
 
-def _ranks(x: np.ndarray) -> np.ndarray:
-    """From 1; equal values have the mean of theirs."""
+def _centred_ranks(x: np.ndarray) -> np.ndarray:
+    """Around 0; equal values have the mean of theirs."""
     _, which, counts = np.unique(x, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
-    return (ends - (counts - 1) / 2)[which]
+    return (ends - (counts - 1) / 2)[which] - (len(x) + 1) / 2
