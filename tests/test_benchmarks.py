@@ -135,7 +135,8 @@ def test_a_policy_is_held_against_the_best_with_everything_on(capsys):
     gflops = {name: 100.0 if name in policy.EVERYTHING else 40.0 for name in names}
     right = dict.fromkeys(names, 0.5) | {"all_attention": 0.9, "adamml": 0.88}
     rows = {n: {"accuracy": right[n], "gflops": gflops[n]} for n in names}
-    rows["with_noise"]["used_noise"] = 0.01
+    for name in ("with_noise", "attention_noise"):
+        rows[name]["used_noise"] = 0.01
     policy.show([rows])
     said = capsys.readouterr().out
     assert "adamml: -2.0 points, 60% fewer GFLOPs than all_attention, the best with" in said

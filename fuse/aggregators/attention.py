@@ -50,9 +50,13 @@ class Attention(nn.Module):
 
     def weights(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         """a: how much each step counts; they sum to 1, or to 0 where there is no step."""
+        scores = self.scores(x)
+        lowest = torch.finfo(scores.dtype).min  # and not -inf, of which a row alone gives NaN
+        return scores.masked_fill(~mask, lowest).softmax(1).masked_fill(~mask, 0)
+
+    def scores(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T"]:
+        """What the softmax is taken of."""
         hidden = self.project(x).tanh()
         if self.gate is not None:
             hidden = hidden * self.gate(x).sigmoid()
-        scores = at_least_float32(self.query(hidden).squeeze(2))
-        lowest = torch.finfo(scores.dtype).min  # and not -inf, of which a row alone gives NaN
-        return scores.masked_fill(~mask, lowest).softmax(1).masked_fill(~mask, 0)
+        return at_least_float32(self.query(hidden).squeeze(2))

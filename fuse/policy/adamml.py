@@ -10,6 +10,7 @@ two Gumbel variables, so that this is their Gumbel-softmax of two),
 with l_sm what the modality's own network says of the segment. A modality that a segment lacks is
 never used, nothing is made up for one that is not, and where all are off a segment says zeros. In
 evaluation g = 0: the likelier decision. The authors' code draws there too, which is `sampled`.
+The mean over segments is `consensus`, which can be attention (`fuse.policy.consensus`).
 
 Every modality's network is computed here, and what it says is multiplied by its decision: features
 are stored already. The same weights say on raw video what need not be computed at all.
@@ -28,6 +29,7 @@ from mmf.fuse.fusions.concat import filled
 from mmf.fuse.fusions.contract import Stream
 from mmf.fuse.layers.normalise import at_least_float32
 from mmf.fuse.policy.agent import Agent
+from mmf.fuse.policy.consensus import CONSENSUS, SegmentAttention, attended, averaged
 from mmf.fuse.policy.contract import (
     Decided,
     Loss,
@@ -42,8 +44,13 @@ from mmf.fuse.policy.roles import check_names, roles
 from mmf.fuse.policy.segments import Segmented, means, segmented
 from mmf.fuse.policy.stages import EPOCHS, MILESTONES, Stages
 
-DECISIONS = ("learned", "all", "random")
-WEIGHTS = ("learned", "mean")
+_KNOWN: Mapping[str, Sequence[str]] = {
+    "decisions": ("learned", "all", "random"),
+    "weights": ("learned", "mean"),
+    "consensus": CONSENSUS,
+    "penalty": PENALTIES,
+    "best": ("answers", "objective"),
+}
 _NEVER = 1e-6  # a rate of 0 or 1, as odds
 
 
@@ -64,10 +71,12 @@ class PolicyOptions:
     layers: tuple[int, ...] = (2048, 2048)  # units of the policy's MLP
     hidden: int = 256  # units of its LSTM
     weights: Literal["learned", "mean"] = "learned"  # w; mean: 1/M each
+    consensus: Literal["mean", "attention"] = "mean"  # of the segments
     # the training
     penalty: Literal["correct", "mean"] = "correct"  # `fuse.policy.cost`
     cost: float | Mapping[str, float] = 1.0  # λ of each modality
     gamma: float = 10.0  # what a wrong answer costs; it has no gradient
+    best: Literal["answers", "objective"] = "answers"  # weights: of the metric; of loss and cost
     epochs: Mapping[str, int] = field(default_factory=lambda: dict(EPOCHS))
     milestones: Mapping[str, Sequence[int]] = field(default_factory=lambda: dict(MILESTONES))
     temperature: float = 5.0  # τ at first
@@ -80,7 +89,7 @@ class PolicyOptions:
     def __post_init__(self) -> None:
         lists = {name: tuple(epochs) for name, epochs in self.milestones.items()}
         object.__setattr__(self, "milestones", lists)
-        for name, known in (("decisions", DECISIONS), ("weights", WEIGHTS), ("penalty", PENALTIES)):
+        for name, known in _KNOWN.items():
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
         if min(self.segments, self.hidden, *self.layers) < 1:
@@ -136,6 +145,7 @@ class Policy(SegmentFusion):
         self.modalities, self.clues = roles(streams, options.modalities, options.clues)
         self.segments, self.epochs = options.segments, self.stages.total
         self.policy_lr, self.costs = options.policy_lr, options.gflops
+        self.counts_costs = options.best == "objective"
         self.sampled = options.sampled or options.decisions == "random"
         names = list(streams)
         self._recognised = [names.index(name) for name in self.modalities]
@@ -146,6 +156,9 @@ class Policy(SegmentFusion):
         self.recognise = nn.ModuleList(recogniser(streams[n].size) for n in self.modalities)
         self.weights = nn.Parameter(torch.full((M - 1,), 1 / M))
         self.weights.requires_grad_(options.weights == "learned")
+        self.attention: SegmentAttention | None = None
+        if options.consensus == "attention":
+            self.attention = SegmentAttention([streams[n].size for n in self.modalities])
         self.agent: Agent | None = None
         if options.decisions == "learned":
             sizes = [streams[n].size for n in self.clues]
@@ -180,15 +193,28 @@ class Policy(SegmentFusion):
         there = torch.stack([cut.there(m) for m in self._recognised], 2)  # (B, S, M)
         used = self._used(cut, there, noise, temperature).to(logits.dtype)
         weights = torch.cat([self.weights, 1 - self.weights.sum(0, keepdim=True)])
-        fused = torch.einsum("bsm,m,bsmc->bc", used, weights, logits)
-        alone = torch.einsum("bsm,bsmc->bmc", there.to(logits.dtype), logits)
+        fused, alone = self._said_together(cut, used, there.to(logits.dtype), logits)
         return Decided(
-            logits=fused / cut.valid.sum(1, keepdim=True).clamp_min(1),
+            logits=torch.einsum("m,bmc->bc", weights, fused),
             used=used,
             there=there,
             valid=cut.valid,
-            alone=alone / there.sum(1).clamp_min(1)[..., None],
+            alone=alone,
         )
+
+    def _said_together(
+        self,
+        cut: Segmented,
+        used: Float[Tensor, "B S M"],
+        there: Float[Tensor, "B S M"],
+        said: Float[Tensor, "B S M C"],
+    ) -> tuple[Float[Tensor, "B M C"], Float[Tensor, "B M C"]]:
+        """What each modality says where it is used, and would say wherever it is."""
+        if self.attention is not None:
+            scores = self.attention.scores(cut, self._recognised)
+            return attended(scores, used, said), attended(scores, there, said)
+        segments = cut.valid.sum(1, keepdim=True).to(used.dtype).expand(-1, used.shape[2])
+        return averaged(used, said, segments), averaged(there, said, there.sum(1))
 
     def _used(
         self,
@@ -219,6 +245,14 @@ class Policy(SegmentFusion):
         clues = torch.cat(filled(vectors, present, self.agent.missing), 1)
         logits = self.agent(clues.unflatten(0, cut.valid.shape))
         return logits[..., 1] - logits[..., 0]
+
+    def cost_of(self, rates: Mapping[str, float]) -> float:
+        """That of `fuse.policy.cost`, of an item with these rates that is answered rightly."""
+        power = 2 if self.options.penalty == "correct" else 1
+        return sum(
+            float(cost) * rates[name] ** power
+            for name, cost in zip(self.modalities, self.cost, strict=True)
+        )
 
     def stage(self, step: int, steps: int, epoch_steps: int) -> Stage:
         """That of AdaMML."""

@@ -84,6 +84,7 @@ class SegmentFusion(nn.Module, ABC):
     policy_lr: float = 1e-3  # of the optimiser of `agent`
     sampled: bool  # decisions are drawn when they count, too
     costs: Mapping[str, float]  # GFLOPs of a segment by feature, where they were given
+    counts_costs: bool = False  # the best weights are those of the smallest loss and `cost_of`
 
     @property
     @abstractmethod
@@ -103,6 +104,10 @@ class SegmentFusion(nn.Module, ABC):
         Noise is logistic and draws the decisions; without it they are the likelier ones. With a
         temperature they have a gradient.
         """
+
+    def cost_of(self, rates: Mapping[str, float]) -> float:
+        """What it costs, in units of the loss, to use each modality in such a share of segments."""
+        return 0.0
 
     @abstractmethod
     def stage(self, step: int, steps: int, epoch_steps: int) -> Stage:

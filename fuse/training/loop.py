@@ -176,14 +176,23 @@ def _add_row(
         **({} if stage is None else {"stage": stage.name}),
         **{f"val_{name}": value for name, value in measured.items() if name.startswith("used_")},
     }
+    policy = what.network.policy
+    if policy is not None and policy.counts_costs:
+        row["val_cost"] = policy.cost_of({m: measured[f"used_{m}"] for m in policy.modalities})
     state.history.append(row)
     state.loss_sum, state.loss_items = 0.0, 0
-    rank = (row[f"val_{main}"], -row["val_loss"])
-    if state.best is None or rank > (state.best[f"val_{main}"], -state.best["val_loss"]):
+    if state.best is None or _rank(row, main) > _rank(state.best, main):
         state.best = row
         saver.keep_best()
     saver.write_metrics(state)
     return row
+
+
+def _rank(row: Mapping[str, Any], main: str) -> tuple[float, float]:
+    """How well an evaluation's weights do; with what they cost, where that is to count."""
+    if "val_cost" in row:
+        return -(row["val_loss"] + row["val_cost"]), row[f"val_{main}"]
+    return row[f"val_{main}"], -row["val_loss"]
 
 
 def _non_finite(run: Run, state: State, learned: Learned, world: World) -> NonFinite:

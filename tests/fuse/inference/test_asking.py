@@ -57,10 +57,11 @@ def given(run: Run, store: FeatureStore, asking: Asking, first: tuple[str, ...],
         {"fusion_options": RANDOM, "max_steps": 5, "normalise": "l2"},
         {"fusion_options": {**RANDOM, "rate": 0.0}},
         {"fusion_options": {**OPTIONS, "sampled": True}},
+        {"fusion_options": {**RANDOM, "consensus": "attention"}},
         {"fusion_options": {**RANDOM, "segments": 1}, "normalise": "l2_joint"},
         {"fusion": "lite_eval", "fusion_options": LITE_EVAL, "epochs": 2},
     ],
-    ids=["learned", "random", "thinned", "all off", "sampled", "joint", "lite_eval"],
+    ids=["learned", "random", "thinned", "all off", "sampled", "attention", "joint", "lite_eval"],
 )
 def test_scores_of_what_was_asked_for_are_those_of_all_rows(store, tmp_path, changes):
     run = trained(store, tmp_path / "run", **changes)

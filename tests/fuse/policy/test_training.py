@@ -114,6 +114,37 @@ def test_the_best_weights_are_chosen_once_the_policy_learns(config, monkeypatch)
     assert run.best() == next(row for row in rows if row["stage"] == "alternate")
 
 
+def test_weights_chosen_by_loss_and_cost_are_those_of_the_smallest_sum(config):
+    options = OPTIONS | {"best": "objective", "consensus": "attention"}
+    run = Run.open(train(replace(config, fusion_options=options)))
+    counted = [row for row in rows(run.path) if row["stage"] in ("alternate", "tune")]
+    for row in counted:
+        cost = 0.3 * row["val_used_rgb"] ** 2 + 0.1 * row["val_used_audio"] ** 2
+        assert row["val_cost"] == pytest.approx(cost)
+    assert run.best() == min(counted, key=lambda row: row["val_loss"] + row["val_cost"])
+    plain = Run.open(train(replace(config, out=Path(config.out).with_name("plain"))))
+    assert "val_cost" not in plain.best()
+
+
+@pytest.mark.parametrize("step", [2, 11, 19])  # single, the policy's turn, the last
+def test_with_attention_too_it_goes_on_to_the_same_bits(config, monkeypatch, step):
+    options = OPTIONS | {"best": "objective", "consensus": "attention"}
+    whole = replace(config, fusion_options=options)
+    parts = replace(whole, out=Path(config.out).with_name("parts"))
+    learn, steps = loop.learn, iter(range(1, 100))
+
+    def stopping(*arguments):
+        if next(steps) == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return learn(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "learn", stopping)
+        with pytest.raises(Interrupted):
+            train(parts)
+    assert contents(train(parts, resume=True)) == contents(train(whole))
+
+
 def test_a_stage_changes_what_it_learns_and_nothing_else(config, monkeypatch):
     seen = []
     learn = loop.learn
