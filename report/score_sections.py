@@ -148,7 +148,25 @@ def calibration(found: Calibration, *, single: bool) -> list[Part]:
     if not single:
         text += " Most of them are near 0 and right to be, which keeps the error small."
     said, right, count = found.mean_score, found.share_right, found.count
-    there = np.flatnonzero(count)
+    rows: list[Sequence[Cell]] = [
+        [f"{b / BINS:.2f} to {(b + 1) / BINS:.2f}", int(count[b]), float(said[b]), float(right[b])]
+        for b in np.flatnonzero(count).tolist()
+    ]
+    return [
+        Text(text=text),
+        Plot(
+            figure=_reliability(found, scale="linear" if single else "log"),
+            alt=f"Reliability diagram: the share that is right over the probability said. {text}",
+            height=420,
+            width=640,
+            numbers=Table(columns=["probability", "scores", "mean said", "right"], rows=rows),
+        ),
+    ]
+
+
+def _reliability(found: Calibration, scale: str) -> dict[str, Any]:
+    """What is right over what was said; below, on this scale, how many scores that rests on."""
+    there = np.flatnonzero(found.count)
     diagonal = {
         "type": "scatter",
         "mode": "lines",
@@ -162,10 +180,10 @@ def calibration(found: Calibration, *, single: bool) -> list[Part]:
     share = {
         "type": "scatter",
         "mode": "lines+markers",
-        "x": rounded(said[there]),
-        "y": rounded(right[there]),
+        "x": rounded(found.mean_score[there]),
+        "y": rounded(found.share_right[there]),
         "name": "as it is",
-        "customdata": count[there].astype(int).tolist(),
+        "customdata": found.count[there].astype(int).tolist(),
         "hovertemplate": "said %{x:.3f}<br>right %{y:.3f}<br>of %{customdata:,}<extra></extra>",
         "meta": {"series": 0},
     }
@@ -173,7 +191,7 @@ def calibration(found: Calibration, *, single: bool) -> list[Part]:
     numbers = {
         "type": "bar",
         "x": rounded(middles),
-        "y": count.astype(int).tolist(),
+        "y": found.count.astype(int).tolist(),
         "width": 0.94 / BINS,
         "yaxis": "y2",
         "showlegend": False,
@@ -187,22 +205,9 @@ def calibration(found: Calibration, *, single: bool) -> list[Part]:
         "title": {"text": "scores"},
         "domain": [0, 0.24],
         "anchor": "x",
-        "type": "linear" if single else "log",
+        "type": scale,
     }
-    rows: list[Sequence[Cell]] = [
-        [f"{b / BINS:.2f} to {(b + 1) / BINS:.2f}", int(count[b]), float(said[b]), float(right[b])]
-        for b in there.tolist()
-    ]
-    return [
-        Text(text=text),
-        Plot(
-            figure={"data": [diagonal, share, numbers], "layout": layout},
-            alt=f"Reliability diagram: the share that is right over the probability said. {text}",
-            height=420,
-            width=640,
-            numbers=Table(columns=["probability", "scores", "mean said", "right"], rows=rows),
-        ),
-    ]
+    return {"data": [diagonal, share, numbers], "layout": layout}
 
 
 def mistakes(found: Sequence[Mistake], wrong: int, clips: Mapping[str, Clip | str]) -> list[Part]:

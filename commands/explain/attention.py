@@ -28,7 +28,15 @@ def attention(run: str, /, most: int, videos: str | None, out: str, **options: A
 
     from mmf.fuse.explain.maps.attention import attentions
     from mmf.fuse.explain.maps.pictures import attention_picture
-    from mmf.fuse.explain.maps.tables import HEADS, PROFILES, Means, heads, profiles, writing
+    from mmf.fuse.explain.maps.tables import (
+        HEADS,
+        PROFILES,
+        Means,
+        between_features,
+        heads,
+        profiles,
+        writing,
+    )
     from mmf.fuse.explain.subject import open_subject
 
     check_videos(videos)
@@ -43,15 +51,10 @@ def attention(run: str, /, most: int, videos: str | None, out: str, **options: A
         for found in each:
             items += 1
             for one in found:
-                for row in (rows := list(heads(one))):
-                    layers.add(row)
+                layers.add(rows := list(heads(one)))
                 of_heads.add(rows)
                 of_steps.add(profiles(one))
-                for level in one.maps:
-                    for (a, b), (share, even) in one.shares(level).items():
-                        between.add(
-                            {"layer": one.layer, "from": a, "to": b, "share": share, "even": even}
-                        )
+                between.add(between_features(one))
             if found and len(pictures) < most:
                 first = found[0]
                 its = attention_picture(found), first.item.video_id, first.begins

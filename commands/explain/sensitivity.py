@@ -85,11 +85,12 @@ def _of_run(
             items += 1
             for one in found:
                 file.add(local_steps(one))
-                means.add({"layer": one.layer, "S": known(one.mean), "steps": len(one.steps)})
+                its = {"layer": one.layer, "S": known(one.mean), "steps": len(one.steps)}
+                means.add([its])
             if found and len(pictures) < numbers[1]:
-                its = found[0]
-                picture = sensitivity_picture(found)
-                pictures[its.item.id] = picture, its.item.video_id, its.begins
+                first = found[0]
+                picture = sensitivity_picture(found), first.item.video_id, first.begins
+                pictures[first.item.id] = picture
         check_some(items, subject)
     write_csv(means.table(), folder / "layers.csv")
     show(means.table())

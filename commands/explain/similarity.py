@@ -39,8 +39,7 @@ def similarity(run: str, /, most: int, videos: str | None, out: str, **options: 
             items += 1
             rows = [row_of(one) for one in found]
             file.add(rows)
-            for row in rows:
-                means.add(row)
+            means.add(rows)
             if found and len(pictures) < most:
                 first = found[0]
                 its = similarity_picture(found), first.item.video_id, first.begins

@@ -80,6 +80,13 @@ def profiles(one: Attended) -> Iterator[Row]:
             yield _of(one) | _at(one, step) | its
 
 
+def between_features(one: Attended) -> Iterator[Row]:
+    """Which feature attends to which: the share, and what it would be of an even gaze."""
+    for level in one.maps:
+        for (a, b), (share, even) in one.shares(level).items():
+            yield {"layer": one.layer, "from": a, "to": b, "share": share, "even": even}
+
+
 def local_steps(one: Sensitive) -> Iterator[Row]:
     """The rows of `SENSITIVITY`."""
     for step, value in enumerate(one.local.tolist()):
@@ -121,14 +128,15 @@ class Means:
     of: Sequence[str]
     _sums: dict[tuple[Any, ...], list[list[float]]] = field(default_factory=dict)
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Take in one row."""
-        key = tuple(row[name] for name in self.by)
-        sums = self._sums.setdefault(key, [[0, 0.0] for _ in self.of])
-        for its, name in zip(sums, self.of, strict=True):
-            if row[name] is not None:
-                its[0] += 1
-                its[1] += row[name]
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Some rows more."""
+        for row in rows:
+            key = tuple(row[name] for name in self.by)
+            sums = self._sums.setdefault(key, [[0, 0.0] for _ in self.of])
+            for its, name in zip(sums, self.of, strict=True):
+                if row[name] is not None:
+                    its[0] += 1
+                    its[1] += row[name]
 
     def table(self) -> pa.Table:
         """In the order in which they came; null where nothing is known."""
