@@ -25,6 +25,8 @@ from mmf.cluster.profile import Profile
 if TYPE_CHECKING:
     from distributed import Client, Security
 
+logger = logging.getLogger(__name__)
+
 CONNECT_TIMEOUT = 60.0
 _JOB_QUEUES = {"slurm": ("SLURMCluster", "sbatch"), "pbs": ("PBSCluster", "qsub")}
 
@@ -179,9 +181,31 @@ def _job_queue(profile: Profile, gpu: bool) -> Any:
         directives = options.get("job_extra_directives", [])
         options["job_extra_directives"] = ["--no-requeue", *directives]
     security = _security(profile)
-    return getattr(made, kind)(
+    cluster = getattr(made, kind)(
         protocol="tls://", security=True if security is None else security, **options
     )
+    if profile.scheduler == "slurm":
+        _ask_slurm(cluster.job_script())
+    return cluster
+
+
+def _ask_slurm(script: str) -> None:
+    """Say at once what it has against a worker's job, of which Dask alone would only wait.
+
+    It may be something that passes (a node that is down), so the job goes on.
+    """
+    try:
+        line = ["sbatch", "--test-only"]
+        asked = subprocess.run(line, input=script, capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return
+    if asked.returncode:
+        said = " ".join(asked.stderr.split()) or f"exit code {asked.returncode}"
+        logger.warning(
+            "SLURM would not take a worker's job now: %s. If that does not pass, stop here and "
+            "mend [slurm] of the profile",
+            said,
+        )
 
 
 def _scale(profile: Profile, cluster: Any, count: int) -> None:

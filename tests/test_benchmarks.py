@@ -117,11 +117,12 @@ def test_a_difference_shows_where_its_interval_leaves_out_zero():
 
 def test_a_policy_is_asked_what_it_finds_and_saves(capsys, tmp_path, monkeypatch):
     policy = load("policy")
-    kept = ("all", "all_attention", "adamml", "with_noise")
+    kept = ("all", "all_attention", "adamml", "with_noise", "attention")
     monkeypatch.setattr(policy, "ROWS", {name: policy.ROWS[name] for name in kept})
     found = policy.of_seed(0, quick=True)
-    assert list(found) == ["all", "all_attention", "adamml", "drawn", "with_noise"]
-    for name in policy.EVERYTHING:
+    assert list(found) == ["all", "all_attention", "adamml", "drawn", "with_noise", "attention"]
+    assert 0 < found["attention"]["gflops"] < found["all"]["gflops"]
+    for name in ("all", "all_attention"):
         assert found[name]["gflops"] == pytest.approx(2 * 145.2)  # of multiply-adds, as published
         assert found[name]["used_rgb"] == found[name]["used_audio"] == 1
     assert set(found["with_noise"]) >= {"used_noise", "precision rgb", "recall audio"}

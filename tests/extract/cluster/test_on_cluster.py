@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from mmf import MmfError
+from mmf.cluster import connect
 from mmf.cluster.connect import connected
 from mmf.cluster.profile import Profile
 from mmf.cluster.settings import warn_of
@@ -50,6 +51,20 @@ def test_a_batch_system_that_is_not_here_is_said_at_once(kind, submit, monkeypat
         connected(Profile(scheduler=kind)),
     ):
         pass
+
+
+def test_what_slurm_has_against_a_job_is_said_at_once(tmp_path, monkeypatch, caplog):
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(
+        '#!/bin/sh\ngrep -q "queue good" && exit 0\n'
+        "echo 'error: invalid partition: nope' >&2\nexit 1\n"
+    )
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    connect._ask_slurm("queue good")
+    assert not caplog.text
+    connect._ask_slurm("queue nope")
+    assert "not take a worker's job now: error: invalid partition: nope." in caplog.text
 
 
 def test_a_worker_whose_rows_are_others_is_refused_by_its_host_and_none_is_left(source, tmp_path):

@@ -107,7 +107,8 @@ def test_an_array_of_jobs_needs_no_scheduler(slurm, source, tmp_path, is_whole):
     script = tmp_path / "array.sh"
     script.write_text(
         "#!/bin/bash\n#SBATCH --array=0-1\n#SBATCH --mem=1G\n"
-        f"exec {' '.join(command)} --store {tmp_path}/s.mmf --shard $SLURM_ARRAY_TASK_ID/2\n"
+        f"exec {' '.join(command)} --store {tmp_path}/s.mmf --shard $SLURM_ARRAY_TASK_ID/2 "
+        "--workers 1\n"
     )
     log = tmp_path / "array-%a.log"
     line = ["sbatch", "--wait", "-o", str(log), str(script)]
