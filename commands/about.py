@@ -11,16 +11,22 @@ from mmf import __version__, unknown
 from mmf.commands.shell import STORE, show_columns
 
 if TYPE_CHECKING:
+    from mmf import Registry
     from mmf.extract.backbones.overview import Choice
 
 
 @click.command("list")
 @click.argument("kind")
-def list_(kind: str) -> None:
+@click.argument("name", required=False)
+def list_(kind: str, name: str | None) -> None:
     """List backbones, presets, fusions, aggregators, heads, losses, metrics or recipes.
 
     \b
     mmf list backbones
+    mmf list fusions mfb
+
+    Of a fusion, an aggregator or a head, NAME shows its equations and its options, which
+    --fusion-option, --aggregate-option and --head-option set; of a loss or a metric what it is.
     """
     from mmf.fuse import LOSSES, METRICS
     from mmf.fuse.aggregators import AGGREGATORS
@@ -29,7 +35,11 @@ def list_(kind: str) -> None:
 
     tables = {"fusions": FUSIONS, "aggregators": AGGREGATORS, "heads": HEADS}
     tables |= {"losses": LOSSES, "metrics": METRICS}
-    if kind == "backbones":
+    if kind in tables and name is not None:
+        _show_one(tables[kind], name)
+    elif name is not None:
+        raise unknown("kind that is shown by name", kind, list(tables))
+    elif kind == "backbones":
         _list_backbones()
     elif kind == "presets":
         _list_presets()
@@ -44,6 +54,15 @@ def list_(kind: str) -> None:
         show_columns((kind, "what it is"), [part for part in parts if part])
     else:
         raise unknown("kind", kind, ["backbones", "presets", "recipes", *tables])
+
+
+def _show_one(table: "Registry", name: str) -> None:
+    from mmf.commands.options_shown import options_of, said_of
+
+    found = table.load(name)
+    click.echo(said_of(found) + "\n")
+    if options := options_of(found):
+        show_columns(("option", "default", "what it is"), [options])
 
 
 def _list_backbones() -> None:

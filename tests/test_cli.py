@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import av
@@ -17,10 +18,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mmf import cli
+from mmf import UnknownName, cli
 from mmf.extract.backbones import BACKBONES
 from mmf.extract.sample_set import make_sample_set
+from mmf.fuse.aggregators import AGGREGATORS
 from mmf.fuse.fusions import FUSIONS
+from mmf.fuse.heads import HEADS
 from mmf.store import FeatureStore
 
 COMMAND = [sys.executable, "-m", "mmf.cli"]
@@ -319,6 +322,29 @@ def test_embedded_backbones_over_many_videos_must_be_meant(tmp_path, monkeypatch
     monkeypatch.chdir(make_sample_set(tmp_path / "c", clips=4))
     with pytest.raises(cli.MmfError, match=r"4 videos.*--preset embedded.*audio=ast.*mmf list"):
         cli.cli.main(["extract", "--modality", "audio"], standalone_mode=False)
+
+
+def test_list_shows_equations_and_options_of_one(capsys):
+    for kind, table in (("fusions", FUSIONS), ("aggregators", AGGREGATORS), ("heads", HEADS)):
+        for name in table:
+            cli.cli.main(["list", kind, name], standalone_mode=False)
+            said = capsys.readouterr().out
+            options = [line.partition(" ")[0] for line in said.splitlines()]
+            assert {one.name for one in fields(table.load(name).Options)} <= set(options)
+    cli.cli.main(["list", "fusions", "mfh"], standalone_mode=False)
+    rows = [re.split(r" {2,}", line) for line in capsys.readouterr().out.splitlines()]
+    assert ["z_i = Dropout( z_(i-1) * prod_m (U_im^T x_m + b_im) )", "(B, o k)"] in [
+        row[1:] for row in rows
+    ]
+    assert ["factors", "5", "k"] in rows  # an option of MFB, from which it has its own
+    cli.cli.main(["list", "fusions", "policy"], standalone_mode=False)
+    rows = [re.split(r" {2,}", line) for line in capsys.readouterr().out.splitlines()]
+    assert ["penalty", "'correct'", "correct | mean", "`fuse.policy.cost`"] in rows
+    assert next(row for row in rows if row[0] == "gflops")[2].startswith("of a segment")
+    cli.cli.main(["list", "metrics", "hit@1"], standalone_mode=False)
+    assert "option" not in capsys.readouterr().out
+    with pytest.raises(UnknownName, match="unknown kind that is shown by name 'presets'"):
+        cli.cli.main(["list", "presets", "youtube8m"], standalone_mode=False)
 
 
 def test_list_prints_the_tables(capsys):

@@ -71,12 +71,12 @@ class PolicyOptions:
     layers: tuple[int, ...] = (2048, 2048)  # units of the policy's MLP
     hidden: int = 256  # units of its LSTM
     weights: Literal["learned", "mean"] = "learned"  # w; mean: 1/M each
-    consensus: Literal["mean", "attention"] = "mean"  # of the segments
+    consensus: Literal["mean", "attention"] = "mean"  # of segments: `fuse.policy.consensus`
     # the training
     penalty: Literal["correct", "mean"] = "correct"  # `fuse.policy.cost`
     cost: float | Mapping[str, float] = 1.0  # λ of each modality
     gamma: float = 10.0  # what a wrong answer costs; it has no gradient
-    best: Literal["answers", "objective"] = "answers"  # weights: of the metric; of loss and cost
+    best: Literal["answers", "objective"] = "answers"  # that is kept: metric, or loss and cost
     epochs: Mapping[str, int] = field(default_factory=lambda: dict(EPOCHS))
     milestones: Mapping[str, Sequence[int]] = field(default_factory=lambda: dict(MILESTONES))
     temperature: float = 5.0  # τ at first
