@@ -63,6 +63,21 @@ def rows(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+def stopped_at(step: int, config: TrainConfig, monkeypatch) -> None:
+    """Train until this step, in which SIGTERM comes."""
+    learn, steps = loop.learn, iter(range(1, 100))
+
+    def stopping(*arguments):
+        if next(steps) == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return learn(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "learn", stopping)
+        with pytest.raises(Interrupted):
+            train(config)
+
+
 @pytest.fixture(scope="module")
 def whole(store, tmp_path_factory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("whole") / "run"
@@ -131,17 +146,7 @@ def test_with_attention_too_it_goes_on_to_the_same_bits(config, monkeypatch, ste
     options = OPTIONS | {"best": "objective", "consensus": "attention"}
     whole = replace(config, fusion_options=options)
     parts = replace(whole, out=Path(config.out).with_name("parts"))
-    learn, steps = loop.learn, iter(range(1, 100))
-
-    def stopping(*arguments):
-        if next(steps) == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return learn(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "learn", stopping)
-        with pytest.raises(Interrupted):
-            train(parts)
+    stopped_at(step, parts, monkeypatch)
     assert contents(train(parts, resume=True)) == contents(train(whole))
 
 
@@ -215,17 +220,7 @@ def test_tuning_goes_on_from_the_best_of_the_alternating(config, monkeypatch):
 
 @pytest.mark.parametrize("step", [1, 3, 4, 6, 7, 9, 10, 14, 18, 19, 21])  # of 7 epochs of 3
 def test_stopped_in_any_stage_it_goes_on_to_the_same_bits(config, whole, monkeypatch, step):
-    learn, steps = loop.learn, iter(range(1, 100))
-
-    def stopping(*arguments):
-        if next(steps) == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return learn(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "learn", stopping)
-        with pytest.raises(Interrupted):
-            train(config)
+    stopped_at(step, config, monkeypatch)
     assert contents(train(config, resume=True)) == whole
 
 
