@@ -225,12 +225,22 @@ def _scale(profile: Profile, cluster: Any, count: int) -> None:
 
 def _lifetime(walltime: str) -> list[str]:
     """Workers end some minutes before the queue ends them, not all at once."""
-    parts = walltime.split(":")
-    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
-        return []
-    hours, minutes, seconds = map(int, parts)
-    lifetime = 3600 * hours + 60 * minutes + seconds - 300
+    lifetime = _seconds(walltime) - 300
     return ["--lifetime", f"{lifetime}s", "--lifetime-stagger", "4m"] if lifetime > 600 else []
+
+
+def _seconds(walltime: str) -> int:
+    """[H:]M:S, M, or with SLURM's days D-H[:M[:S]]; 0 where it is none of these."""
+    days, dash, clock = walltime.rpartition("-")
+    parts = clock.split(":")
+    if len(parts) > 3 or not all(part.isdecimal() for part in [*parts, *([days] if dash else [])]):
+        return 0
+    first, second, third = (*map(int, parts), *[0] * (3 - len(parts)))
+    if dash:
+        return 86400 * int(days) + 3600 * first + 60 * second + third
+    if len(parts) == 3:
+        return 3600 * first + 60 * second + third
+    return 60 * first + second
 
 
 def _kubernetes(profile: Profile) -> Any:

@@ -67,6 +67,26 @@ def test_what_slurm_has_against_a_job_is_said_at_once(tmp_path, monkeypatch, cap
     assert "not take a worker's job now: error: invalid partition: nope." in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("walltime", "seconds"),
+    [
+        ("24:00:00", 86400),
+        ("90", 5400),
+        ("90:30", 5430),
+        ("2-12", 216000),
+        ("1-00:30", 88200),
+        ("1-01:01:01", 90061),
+        ("UNLIMITED", 0),
+        ("", 0),
+        ("-3", 0),
+        ("1:2:3:4", 0),
+    ],
+)
+def test_workers_end_before_the_queue_ends_them(walltime, seconds):
+    wanted = ["--lifetime", f"{seconds - 300}s", "--lifetime-stagger", "4m"] if seconds else []
+    assert connect._lifetime(walltime) == wanted
+
+
 def test_a_worker_whose_rows_are_others_is_refused_by_its_host_and_none_is_left(source, tmp_path):
     store = FeatureStore.create(tmp_path / "s.mmf")
     extract(source, store, REQUESTS, JobOptions(shard=(0, 1000)))  # makes the features alone
