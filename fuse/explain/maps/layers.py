@@ -77,7 +77,7 @@ def _lacking(subject: Subject) -> str:
     config = subject.run.config
     how = f"fusion {config.fusion!r} and aggregator {config.aggregate!r}"
     if subject.network.policy is not None:
-        how = f"fusion {config.fusion!r}, which sees each segment alone,"
+        how = f"fusion {config.fusion!r}, which sees each segment alone"
     return f"run {str(subject.run.path)!r}, with {how}, has"
 
 
