@@ -7,16 +7,16 @@ import contextlib
 import queue
 import uuid
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from mmf import MmfError
 from mmf.cluster.connect import TryAgain
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-_ANSWER = 60.0  # seconds for a result of a few hundred bytes
+_ANSWER = 10.0  # seconds for a result of a few hundred bytes
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -62,25 +62,30 @@ class Flight(Generic[T, R]):
     def land(self, future: "Future") -> Landed[T, R] | None:
         """What came of it; None where nobody waits for it any more.
 
-        The future holds the result on its worker until it is released. Raises what the work
-        raised, and TryAgain where the scheduler is gone.
+        The future holds the result on its worker until it is released. A worker that dies with it
+        loses it, and Dask would compute it anew before it answers: it is lost, too. Raises what the
+        work raised, and TryAgain where the scheduler is gone.
         """
         from distributed.scheduler import KilledWorker, NoValidWorkerError
 
         if future.key not in self._up:
             return None
         one, _ = self._up.pop(future.key)
-        if future.status == "finished":
-            return Landed(one=one, result=future.result(timeout=_ANSWER))
-        if future.status == "cancelled":
-            raise TryAgain(
-                "the scheduler is gone; what was finished is kept. Run the same command again: it "
-                "goes on from here."
-            )
-        error = future.exception(timeout=_ANSWER)
+        try:
+            if future.status == "finished":
+                return Landed(one=one, result=future.result(timeout=_ANSWER))
+            error = None if future.status == "cancelled" else future.exception(timeout=_ANSWER)
+        except (TimeoutError, KilledWorker, NoValidWorkerError):
+            future.cancel()
+            return Landed(one=one, result=None)
+        except CancelledError:
+            error = None
         if isinstance(error, KilledWorker | NoValidWorkerError):
             return Landed(one=one, result=None)
-        raise error or MmfError("a piece of work ended in no way that Dask knows.")
+        raise error or TryAgain(
+            "the scheduler is gone; what was finished is kept. Run the same command again: it "
+            "goes on from here."
+        )
 
     def cancel_waiting(self) -> None:
         """Let no worker begin what none has begun."""

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from concurrent.futures import CancelledError
 
 import pytest
 from distributed.scheduler import KilledWorker
@@ -25,13 +26,15 @@ FAST = Profile(scheduler="local", no_workers_timeout=0.3, stall_timeout=0.3)
 class Future:
     def __init__(self, key, status, value):
         self.key, self.status, self.value = key, status, value
-        self.released = False
+        self.released = self.withdrawn = False
 
     def add_done_callback(self, call):
         if self.status != "pending":
             call(self)
 
     def result(self, timeout):
+        if isinstance(self.value, Lost):
+            raise self.value.error
         return self.value
 
     def exception(self, timeout):
@@ -41,7 +44,14 @@ class Future:
         self.released = True
 
     def cancel(self):
-        pass
+        self.withdrawn = True
+
+
+class Lost:
+    """What was finished, and went with the worker that had it before it was fetched."""
+
+    def __init__(self, error):
+        self.error = error
 
 
 class Scheduler:
@@ -131,6 +141,19 @@ def test_a_bucket_that_is_lost_with_its_worker_is_handed_out_again_and_blames_no
     assert sum(one.tried for one in ended) == 200
     assert sum(one.failed for one in ended) == 0
     assert Counter(v for b in scheduler.buckets for v in b).keys() == set(map(str, range(200)))
+
+
+@pytest.mark.parametrize("error", [TimeoutError("timed out after 10 s."), None])
+def test_a_result_that_its_worker_takes_along_is_handed_out_again_and_dask_lets_go_of_it(error):
+    lost = Lost(error or killed())
+    scheduler = Scheduler(lambda number, tasks: lost if number in (1, 3) else done(tasks))
+    assert sum(one.tried for one in run(scheduler, number=40)) == 40
+    assert [future.withdrawn for future in scheduler.futures[:4]] == [True, False, True, False]
+
+
+def test_a_scheduler_that_goes_with_a_result_is_said():
+    with pytest.raises(TryAgain, match="the scheduler is gone"):
+        run(Scheduler(lambda number, tasks: Lost(CancelledError())))
 
 
 def test_a_bucket_that_every_worker_dies_of_ends_the_job_and_names_a_video():

@@ -25,7 +25,6 @@ pytestmark = [
         reason="needs SLURM: apt-get install munge slurmctld slurmd slurm-client",
     ),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to start SLURM's daemons"),
-    pytest.mark.xdist_group("slurm"),
 ]
 
 
