@@ -32,9 +32,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def make(
         name: str, *, frames: int = 0, fps: int = 25, sound: float = 0.0, **video: int
     ) -> Path:
-        path = folder / name
+        parts = [frames, fps, sound, *sorted(video.items())]  # of one name there may be several
+        path = folder / "-".join(map(str, parts)) / name
         if path.exists():
             return path
+        path.parent.mkdir(exist_ok=True)
         with av.open(str(path), "w") as container:
             # both streams before any packet: the header is written with the first
             pictures = _video_stream(container, fps, **video) if frames else None
