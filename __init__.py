@@ -45,6 +45,23 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     return UnknownName(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
 
 
+_PACKAGES = {"sklearn": "scikit-learn"}  # whose name is not the library's
+
+
+def from_extra(extra: str, module: str, what: str) -> Any:
+    """A module of a library that this extra installs; MmfError says `what` needs it, and how."""
+    library = module.partition(".")[0]
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != library:
+            raise  # it is there, and something that it needs is not
+        raise MmfError(
+            f"{what} needs {_PACKAGES.get(library, library)}, which is not installed. Install it "
+            f"with: pip install 'mmf-video[{extra}]'."
+        ) from error
+
+
 def package_of(entry: Any) -> str:
     """The package that offers an entry point, and its version."""
     # of importlib.metadata, or of its backport, which Dask loads where Python is old

@@ -76,7 +76,8 @@ class Flight(Generic[T, R]):
                 return Landed(one=one, result=future.result(timeout=_ANSWER))
             error = None if future.status == "cancelled" else future.exception(timeout=_ANSWER)
         except (TimeoutError, KilledWorker, NoValidWorkerError):
-            future.cancel()
+            with contextlib.suppress(Exception):  # of a scheduler that may be gone
+                future.cancel()
             return Landed(one=one, result=None)
         except CancelledError:
             error = None

@@ -1,5 +1,6 @@
 """What an entry of a table is and takes, from its own source: equation, options, defaults."""
 
+import contextlib
 import inspect
 import re
 import sys
@@ -10,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 def said_of(found: Any) -> str:
     """The text of its module, where its paper and equations stand; of a loss or metric its own."""
     its = found if inspect.isfunction(found) else sys.modules[found.__module__]
-    return inspect.cleandoc(inspect.getdoc(its) or "")
+    return inspect.getdoc(its) or inspect.getdoc(found) or ""
 
 
 def options_of(found: Any) -> list[tuple[str, str, str]]:
@@ -42,8 +43,10 @@ def _comments(options: Any) -> dict[str, str]:
     found: dict[str, str] = {}
     classes: list[type] = [cls for cls in options.__mro__ if hasattr(cls, "__dataclass_fields__")]
     for cls in reversed(classes):
-        above = ""
-        for line in inspect.getsource(cls).splitlines():
+        above, source = "", ""
+        with contextlib.suppress(OSError):  # of a package that came without it
+            source = inspect.getsource(cls)
+        for line in source.splitlines():
             option = re.match(r"    (\w+): [^#]*(?:# (.*))?$", line)
             comment = re.match(r"    # (.*)$", line)
             if option:

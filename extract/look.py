@@ -6,7 +6,6 @@ No weights are needed: what goes into a network does not depend on them (but on 
 that makes it: of flow, or of text from speech).
 """
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from mmf import MmfError
+from mmf import MmfError, from_extra
 from mmf.extract.backbones import Backbone, backbone_class
 from mmf.extract.backbones.flow_backbone import FlowBackbone
 from mmf.extract.backbones.logmel import log_mel
@@ -58,7 +57,7 @@ def look(path: str, requests: Sequence[FeatureRequest], out: str) -> list[Band]:
 
     Raises MmfError where the file cannot be used or matplotlib is not there.
     """
-    figures = _matplotlib("figure")
+    figures = from_extra("plots", "matplotlib.figure", "`mmf look`")
     name = shown(path)
     with at_hand(path) as here:
         bands, media = _looked(name, here, requests)
@@ -103,16 +102,6 @@ def _said(band: Band) -> str:
         parts.append(" × ".join(map(str, signal.row_shape)))
     parts.append(band.missing or f"{len(band.times)} of {band.rows} rows")
     return " · ".join(parts)
-
-
-def _matplotlib(module: str) -> Any:
-    try:
-        return importlib.import_module(f"matplotlib.{module}")
-    except ModuleNotFoundError as error:
-        raise MmfError(
-            "`mmf look` draws with matplotlib, which is not installed. Install it with: "
-            "pip install 'mmf-video[plots]'."
-        ) from error
 
 
 def _most(signal: Signal) -> int:

@@ -7,7 +7,6 @@ pictures that are inside it: even a text that got through could neither run nor 
 
 import base64
 import hashlib
-import importlib
 import json
 import math
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from mmf import MmfError, __version__
+from mmf import __version__, from_extra
 from mmf.report.page import Cell, Page, Part, Picture, Plot, Section, Table
 
 _HERE = Path(__file__).parent
@@ -66,22 +65,15 @@ def html_of(page: Page) -> str:
 
 def libraries() -> tuple[Any, Any]:
     """jinja2 and plotly.offline; MmfError where they are not there."""
-    return _library("jinja2"), _library("plotly.offline")
+    jinja2, plotly = (
+        from_extra("report", name, "`mmf report`") for name in ("jinja2", "plotly.offline")
+    )
+    return jinja2, plotly
 
 
 def _markup(jinja2: Any, text: str) -> Any:
     """Text of mmf's own that is HTML already."""
     return jinja2.utils.markupsafe.Markup(text)
-
-
-def _library(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise MmfError(
-            f"`mmf report` needs {name.partition('.')[0]}, which is not installed. Install it "
-            "with: pip install 'mmf-video[report]'."
-        ) from error
 
 
 def _script(name: str) -> str:

@@ -8,7 +8,6 @@ components of all of them together, at most 50, become two by t-SNE (van der Maa
 groups mean nothing.
 """
 
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from mmf import MmfError
+from mmf import from_extra
 from mmf.report.page import Part, Picture, Plot, Text
 from mmf.report.plots import axes, label, rounded
 from mmf.store import FeatureSpec, FeatureStore
@@ -94,14 +93,10 @@ def vectors(store: FeatureStore, videos: Sequence[str]) -> Float[np.ndarray, "B 
 
 def flat(found: Float[np.ndarray, "B D"]) -> tuple[Float[np.ndarray, "B 2"], str]:
     """Two numbers for each video, and how they were found."""
-    try:
-        decomposition = importlib.import_module("sklearn.decomposition")
-        manifold = importlib.import_module("sklearn.manifold")
-    except ModuleNotFoundError as error:
-        raise MmfError(
-            "a map of the videos needs scikit-learn, which is not installed. Install it with: "
-            "pip install 'mmf-video[report]'."
-        ) from error
+    decomposition, manifold = (
+        from_extra("report", f"sklearn.{module}", "a map of the videos")
+        for module in ("decomposition", "manifold")
+    )
     size = min(_COMPONENTS, *found.shape)
     pca = decomposition.PCA(size, random_state=0)
     components = pca.fit_transform(found)

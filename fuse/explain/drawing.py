@@ -1,9 +1,8 @@
 """What the pictures of explanations share: matplotlib, colours, and names that are only shown."""
 
-import importlib
 from typing import Any
 
-from mmf import MmfError
+from mmf import from_extra
 
 COLOURS = ("#1f5a94", "#c4741a", "#4b8a3a", "#8d4a97", "#7a6a58", "#2b8f9b")  # of modalities
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")  # that grey prints tell apart, too
@@ -12,13 +11,7 @@ _SIGNS = 140  # of a line
 
 def matplotlib(module: str) -> Any:
     """A module of matplotlib; MmfError where it is not installed."""
-    try:
-        return importlib.import_module(f"matplotlib.{module}")
-    except ModuleNotFoundError as error:
-        raise MmfError(
-            "pictures are drawn with matplotlib, which is not installed. Install it with: "
-            "pip install 'mmf-video[plots]'."
-        ) from error
+    return from_extra("plots", f"matplotlib.{module}", "a picture")
 
 
 def plain(text: str) -> str:

@@ -18,19 +18,17 @@ meets the stencil stretched to its own length, ``S_t = sum_j a_tj S_j`` with a_t
 (of L) that lies in [t, t + 1) L / T; these sum to L / T, so a mean over time stays one.
 """
 
-import importlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mmf import MmfError
+from mmf import MmfError, from_extra
 from mmf.fuse.explain.met import Usual, comparable
 from mmf.fuse.explain.stencils.ascent import ascend
 from mmf.fuse.explain.subject import Subject
@@ -192,7 +190,8 @@ def _cluster(directions: Float[np.ndarray, "R E"], options: StencilOptions) -> n
     one but for rounding, K-means would part them all the same; clusters so alike are one.
     """
     k = min(options.clusters, len(directions))
-    means = _sklearn("cluster").KMeans(k, n_init=4, random_state=options.seed)
+    cluster = from_extra("report", "sklearn.cluster", "clustering of stencils")
+    means = cluster.KMeans(k, n_init=4, random_state=options.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that fewer are distinct: then there are fewer
         found = means.fit_predict(directions)
@@ -201,13 +200,3 @@ def _cluster(directions: Float[np.ndarray, "R E"], options: StencilOptions) -> n
     first = (centres @ centres.T > _ALIKE).argmax(1)  # the first that each is alike
     merged = first[np.unique(found, return_inverse=True)[1]]
     return np.unique(merged, return_inverse=True)[1]
-
-
-def _sklearn(module: str) -> Any:
-    try:
-        return importlib.import_module(f"sklearn.{module}")
-    except ModuleNotFoundError as error:
-        raise MmfError(
-            "stencils are clustered with scikit-learn, which is not installed. Install it with: "
-            "pip install 'mmf-video[report]'."
-        ) from error

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from mmf import MmfError
-from mmf.cluster import connect
+from mmf.cluster import connect, flight
 from mmf.cluster.connect import connected
 from mmf.cluster.profile import Profile
 from mmf.cluster.settings import warn_of
@@ -65,6 +65,23 @@ def test_what_slurm_has_against_a_job_is_said_at_once(tmp_path, monkeypatch, cap
     assert not caplog.text
     connect._ask_slurm("queue nope")
     assert "not take a worker's job now: error: invalid partition: nope." in caplog.text
+
+
+def test_a_result_that_its_worker_does_not_give_is_lost_and_the_next_one_comes(monkeypatch):
+    monkeypatch.setattr(flight, "_ANSWER", 1.0)
+    with connected(Profile(scheduler="local", workers=1)) as there:
+        up = flight.Flight(there.client, gpu=False)
+        (worker,) = there.client.run(os.getpid).values()
+        up.send("first", abs, -1)
+        finished = up.next(60)
+        assert finished.status == "finished"
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            assert up.land(finished) == flight.Landed(one="first", result=None)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        up.send("second", abs, -2)
+        assert up.land(up.next(60)) == flight.Landed(one="second", result=2)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,24 @@
+"""Libraries that an extra installs: what is said where they are not there."""
+
+import sys
+
+import pytest
+
+from mmf import MmfError, from_extra
+
+
+@pytest.mark.parametrize(
+    ("library", "called"), [("sklearn", "scikit-learn"), ("matplotlib", "matplotlib")]
+)
+def test_a_missing_library_is_named_with_its_extra(monkeypatch, library, called):
+    monkeypatch.setitem(sys.modules, library, None)
+    said = rf"a map needs {called}, which is not installed.*pip install 'mmf-video\[report\]'"
+    with pytest.raises(MmfError, match=said):
+        from_extra("report", f"{library}.cluster", "a map")
+
+
+def test_a_library_that_lacks_something_itself_is_not_called_missing(monkeypatch, tmp_path):
+    (tmp_path / "half_a_library.py").write_text("import the_other_half\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="the_other_half"):
+        from_extra("report", "half_a_library", "a map")
