@@ -1,5 +1,6 @@
 """Libraries that an extra installs: what is said where they are not there."""
 
+import importlib
 import sys
 
 import pytest
@@ -8,13 +9,18 @@ from mmf import MmfError, from_extra
 
 
 @pytest.mark.parametrize(
-    ("library", "called"), [("sklearn", "scikit-learn"), ("matplotlib", "matplotlib")]
+    ("module", "called"),
+    [("sklearn.cluster", "scikit-learn"), ("matplotlib.figure", "matplotlib")],
 )
-def test_a_missing_library_is_named_with_its_extra(monkeypatch, library, called):
-    monkeypatch.setitem(sys.modules, library, None)
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_missing_library_is_named_with_its_extra(monkeypatch, module, called, loaded):
+    if loaded:  # as after a test that needs it
+        importlib.import_module(module)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, module.partition(".")[0], None)
     said = rf"a map needs {called}, which is not installed.*pip install 'mmf-video\[report\]'"
     with pytest.raises(MmfError, match=said):
-        from_extra("report", f"{library}.cluster", "a map")
+        from_extra("report", module, "a map")
 
 
 def test_a_library_that_lacks_something_itself_is_not_called_missing(monkeypatch, tmp_path):
