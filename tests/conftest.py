@@ -13,11 +13,12 @@ from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).parents[1]
 MEMORY = Path("/dev/shm")
+ROOMS = ("extract/backbones", "extract/flow", "fuse", "report")  # whose protocols can be checked
 
 
 def _with_shapes() -> list[str]:
     """The modules that annotate shapes; a check costs as much as many a call, so no others."""
-    files = [file for room in ("extract", "fuse", "report") for file in (ROOT / room).rglob("*.py")]
+    files = [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]
     names = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files]
     return [
         f"mmf.{name}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from mmf import MmfError
 from mmf.fuse.explain.segment_times import SegmentTimes, segment_times
@@ -30,6 +30,8 @@ class Selected:
     times: SegmentTimes
     there: Bool[np.ndarray, "S M"]  # the modality has a row in the segment; else it is not used
     used: Bool[np.ndarray, "S M"]
+    # of the segment in what the modality says of the item (`fuse.policy.consensus`); None: no sum
+    weights: Float[np.ndarray, "S M"] | None
     predicted: str  # the best class …
     score: float  # … and its probability
     labels: tuple[str, ...]  # none: nobody has said
@@ -89,6 +91,7 @@ def _of_part(
             times=its,
             there=decisions.there[i, :n],
             used=decisions.used[i, :n],
+            weights=None if decisions.weights is None else decisions.weights[i, :n],
             predicted=predicted,
             score=float(scores[i, best[i]]),
             labels=labels,

@@ -1,8 +1,9 @@
 """A picture of what a policy selected in one item: a band for each modality, over seconds.
 
 A segment is full where the modality is used and hatched where it is skipped; where the modality has
-no row, the band is empty. Frames of the video, where they are given, stand above their segments.
-Drawn with matplotlib, from the extra ``plots``.
+no row, the band is empty. Of what is used, the darker weighs more in what the modality says of the
+item, as parts of the heaviest (`fuse.policy.consensus`). Frames of the video, where they are given,
+stand above their segments. Drawn with matplotlib, from the extra ``plots``.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from mmf.fuse.explain.drawing import matplotlib, plain
 from mmf.fuse.explain.selection import Selected
@@ -20,7 +21,8 @@ TALLEST = 1.1  # inches of a frame
 OVER, UNDER = 0.62, 0.78
 _LABELS = 4  # of an item that are shown at most
 _SHORTEST = 1e-3  # seconds of a segment that is drawn, e.g. of a cue alone, which has no length
-_USED: Mapping[str, Any] = {"facecolor": "#1f5a94", "edgecolor": "white"}
+_DARK, _PALE = "#1f5a94", "#dbe6f1"  # the heaviest segment of a modality, and one of no weight
+_USED: Mapping[str, Any] = {"facecolor": _DARK, "edgecolor": "white"}
 _SKIPPED: Mapping[str, Any] = {"facecolor": "#f3e3c3", "edgecolor": "#8a6d3b", "hatch": "////"}
 _MISSING: Mapping[str, Any] = {"facecolor": "none", "edgecolor": "0.45", "linestyle": (0, (2, 3))}
 
@@ -48,7 +50,7 @@ def draw(
         _draw_frames(above, selected, frames, tallest, (end - start) / WIDTH)
     _write(figure, left, 1 - 0.24 / height, selected.item.id, weight="bold", fontsize=11)
     _write(figure, left, 1 - 0.48 / height, _outcome(selected), fontsize=9)
-    _legend(figure, height, left)
+    _legend(figure, height, left, weighs=_weighs(selected))
     figure.savefig(path, dpi=120)
 
 
@@ -59,7 +61,7 @@ def _span(selected: Selected) -> tuple[float, float]:
 
 
 def _draw_bands(axes: Any, selected: Selected) -> None:
-    patches, times = matplotlib("patches"), selected.times
+    patches, times, blue = matplotlib("patches"), selected.times, _blue(selected)
     low, high = axes.get_xlim()
     for m, name in enumerate(selected.modalities):
         empty = patches.Rectangle((low, m + 0.12), high - low, 0.76, linewidth=0.8, **_MISSING)
@@ -67,7 +69,7 @@ def _draw_bands(axes: Any, selected: Selected) -> None:
         for s in np.flatnonzero(selected.there[:, m]).tolist():
             at = times.starts[s, m]
             until = max(times.ends[s, m], at + _SHORTEST)
-            kind = _USED if selected.used[s, m] else _SKIPPED
+            kind = {**_USED, "facecolor": blue[s, m]} if selected.used[s, m] else _SKIPPED
             corner = (at, m + 0.12)
             axes.add_patch(patches.Rectangle(corner, until - at, 0.76, linewidth=0.8, **kind))
         share = f"used {selected.used[:, m].sum()} of {len(selected.used)}"
@@ -79,6 +81,23 @@ def _draw_bands(axes: Any, selected: Selected) -> None:
     axes.tick_params(labelsize=8)
     axes.xaxis.label.set_size(9)
     axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _blue(selected: Selected) -> Float[np.ndarray, "S M 3"]:
+    """What a segment that is used is filled with."""
+    dark, pale = (np.array(matplotlib("colors").to_rgb(name)) for name in (_DARK, _PALE))
+    weights = selected.used if selected.weights is None else selected.weights
+    heaviest = weights.max(0, keepdims=True)
+    part = np.divide(weights, heaviest, out=np.zeros(weights.shape), where=heaviest > 0)
+    return pale + part[..., None] * (dark - pale)
+
+
+def _weighs(selected: Selected) -> bool:
+    """Whether what is used differs in weight."""
+    if selected.weights is None:
+        return False
+    columns = zip(selected.weights.T, selected.used.T, strict=True)
+    return any(np.ptp(of[used]) > 0.01 * of.max() for of, used in columns if used.any())
 
 
 def _draw_frames(
@@ -113,9 +132,10 @@ def _outcome(selected: Selected) -> str:
     return " · ".join(parts)
 
 
-def _legend(figure: Any, height: float, left: float) -> None:
+def _legend(figure: Any, height: float, left: float, *, weighs: bool) -> None:
     patches = matplotlib("patches")
-    kinds = {"used": _USED, "skipped": _SKIPPED, "missing (no row)": _MISSING}
+    used = "used, darker where it weighs more" if weighs else "used"
+    kinds = {used: _USED, "skipped": _SKIPPED, "missing (no row)": _MISSING}
     handles = [patches.Patch(label=name, linewidth=0.8, **kind) for name, kind in kinds.items()]
     where = {"loc": "lower left", "bbox_to_anchor": (left, 0.02 / height)}
     figure.legend(handles=handles, ncols=3, frameon=False, fontsize=9, borderaxespad=0, **where)

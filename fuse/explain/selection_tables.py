@@ -23,6 +23,8 @@ SCHEMA = pa.schema(
         ("modality", pa.string()),
         ("there", pa.bool_()),  # it has a row in the segment
         ("used", pa.bool_()),
+        # in the sum over segments that the modality says; null: it is no such sum
+        ("weight", pa.float32()),
         ("predicted", pa.string()),  # of the item
         ("score", pa.float32()),
         ("labels", pa.list_(pa.string())),
@@ -53,6 +55,7 @@ def rows(selected: Selected) -> list[dict[str, Any]]:
             "modality": name,
             "there": bool(selected.there[s, m]),
             "used": bool(selected.used[s, m]),
+            "weight": None if selected.weights is None else float(selected.weights[s, m]),
         }
         for s in range(len(selected.used))
         for m, name in enumerate(selected.modalities)

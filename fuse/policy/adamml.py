@@ -29,7 +29,7 @@ from mmf.fuse.fusions.concat import filled
 from mmf.fuse.fusions.contract import Stream
 from mmf.fuse.layers.normalise import at_least_float32
 from mmf.fuse.policy.agent import Agent
-from mmf.fuse.policy.consensus import CONSENSUS, SegmentAttention, attended, averaged
+from mmf.fuse.policy.consensus import CONSENSUS, SegmentAttention, Sum, attended, averaged
 from mmf.fuse.policy.contract import (
     Decided,
     Loss,
@@ -195,11 +195,12 @@ class Policy(SegmentFusion):
         weights = torch.cat([self.weights, 1 - self.weights.sum(0, keepdim=True)])
         fused, alone = self._said_together(cut, used, there.to(logits.dtype), logits)
         return Decided(
-            logits=torch.einsum("m,bmc->bc", weights, fused),
+            logits=torch.einsum("m,bmc->bc", weights, fused.said),
             used=used,
             there=there,
             valid=cut.valid,
-            alone=alone,
+            weights=fused.weights,
+            alone=alone.said,
         )
 
     def _said_together(
@@ -208,7 +209,7 @@ class Policy(SegmentFusion):
         used: Float[Tensor, "B S M"],
         there: Float[Tensor, "B S M"],
         said: Float[Tensor, "B S M C"],
-    ) -> tuple[Float[Tensor, "B M C"], Float[Tensor, "B M C"]]:
+    ) -> tuple[Sum, Sum]:
         """What each modality says where it is used, and would say wherever it is."""
         if self.attention is not None:
             scores = self.attention.scores(cut, self._recognised)

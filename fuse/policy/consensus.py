@@ -16,6 +16,7 @@ that decides everything, and without bound for one that is not used.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -28,11 +29,19 @@ CONSENSUS = ("mean", "attention")
 _HIGHEST = 20.0  # e: far above what is met, far below what float32 cannot hold
 
 
+class Sum(NamedTuple):
+    """What each modality says of an item, and how much each segment weighs in it."""
+
+    said: Float[Tensor, "B M C"]
+    weights: Float[Tensor, "B S M"]
+
+
 def averaged(
     used: Float[Tensor, "B S M"], said: Float[Tensor, "B S M C"], segments: Float[Tensor, "B M"]
-) -> Float[Tensor, "B M C"]:
+) -> Sum:
     """The mean over so many segments."""
-    return torch.einsum("bsm,bsmc->bmc", used / segments.clamp_min(1)[:, None], said)
+    weights = used / segments.clamp_min(1)[:, None]
+    return Sum(torch.einsum("bsm,bsmc->bmc", weights, said), weights)
 
 
 class SegmentAttention(nn.Module):
@@ -55,7 +64,7 @@ class SegmentAttention(nn.Module):
 
 def attended(
     scores: Float[Tensor, "B S M"], used: Float[Tensor, "B S M"], said: Float[Tensor, "B S M C"]
-) -> Float[Tensor, "B M C"]:
+) -> Sum:
     """What is used, weighted by attention; what is not used has no say in it."""
     each = scores.clamp_max(_HIGHEST).exp()
     weights = used.detach() * each
@@ -64,7 +73,7 @@ def attended(
     if used.requires_grad:
         change = _change(each.detach(), used.detach(), said.detach())
         found = found + torch.einsum("bsm,bsmc->bmc", used - used.detach(), change)
-    return found
+    return Sum(found, weights)
 
 
 def _change(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from mmf.fuse.policy.contract import Decided, SegmentFusion
 
@@ -22,19 +22,21 @@ class Decisions:
     there: Bool[np.ndarray, "B S M"]  # the modality has a row in the segment; else it is not used
     valid: Bool[np.ndarray, "B S"]  # padded segments are not, and stand behind
     rows: Mapping[str, Int[np.ndarray, "B S"]]
+    weights: Float[np.ndarray, "B S M"] | None = None  # as in `fuse.policy.contract.Decided`
 
     @classmethod
     def of(
         cls, policy: SegmentFusion, decided: Decided, lengths: Mapping[str, Int[np.ndarray, " B"]]
     ) -> "Decisions":
         """Those of a batch whose items have so many rows of each feature."""
-        valid = decided.valid.cpu().numpy()
+        valid, weights = decided.valid.cpu().numpy(), decided.weights
         return cls(
             modalities=policy.modalities,
             used=decided.used.cpu().numpy() > 0.5,
             there=decided.there.cpu().numpy(),
             valid=valid,
             rows={name: _rows(rows, valid) for name, rows in lengths.items()},
+            weights=None if weights is None else weights.detach().float().cpu().numpy(),
         )
 
     def shares(self) -> np.ndarray:

@@ -91,6 +91,12 @@ def test_an_item_alone_is_decided_about_as_among_all(runs):
     assert {row["used"] for row in rows(alone)} == {False, True}
 
 
+def test_what_is_used_weighs_the_same_in_a_mean(runs):
+    for one in found(runs / "policy", items=["test0000033", "test0000034"]):
+        np.testing.assert_allclose(one.weights, one.used / len(one.used), rtol=1e-6)
+        assert [row["weight"] for row in rows(one)] == one.weights.ravel().tolist()
+
+
 def test_a_video_stands_for_all_of_its_items(runs, store, tmp_path):
     cut = FeatureStore.create(tmp_path / "cut")
     for name, spec in store.features.items():

@@ -27,6 +27,7 @@ SELECTED = Selected(
     times=TIMES,
     there=np.array([[1, 1], [1, 1], [1, 0], [1, 0]], dtype=bool),
     used=np.array([[1, 0], [1, 0], [0, 0], [0, 0]], dtype=bool),
+    weights=None,
     predicted="$cat_^",
     score=0.5,
     labels=("dog",),
@@ -57,6 +58,19 @@ def test_the_three_kinds_are_told_apart_without_colour(tmp_path):
     assert used.max() < 110  # full and dark
     assert skipped.min() < 140 < 200 < skipped.max()  # hatched
     assert missing.min() == 255  # empty
+
+
+def test_of_what_is_used_the_heavier_is_darker(tmp_path, monkeypatch):
+    weights = np.array([[0.8, 0], [0.2, 0], [0, 0], [0, 0]], dtype=np.float32)
+    grey = drawn(tmp_path / "a.png", replace(SELECTED, weights=weights))
+    rgb = grey.shape[0] - int(120 * (0.78 + 1.5 * 0.34))
+    heavy, light = (int(grey[rgb, 156 + 300 * s + 150]) for s in range(2))
+    assert heavy < 110 < 150 < light < 225  # a quarter of the way from pale to dark
+    said = words(monkeypatch, tmp_path / "b.png", replace(SELECTED, weights=weights))
+    assert "used, darker where it weighs more" in said
+    even = replace(SELECTED, weights=np.array([[0.25, 0], [0.25, 0], [0, 0], [0, 0]], np.float32))
+    assert "used" in words(monkeypatch, tmp_path / "c.png", even)
+    assert np.array_equal(drawn(tmp_path / "d.png", even), drawn(tmp_path / "e.png"))
 
 
 def test_frames_stand_over_their_segments(tmp_path):

@@ -38,11 +38,11 @@ def items():
     return features, masks
 
 
-def by_hand(net: Network, features, used: np.ndarray) -> np.ndarray:
-    """Logits of each item, with these decisions."""
+def by_hand(net: Network, features, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of each item, with these decisions, and the weight of each segment."""
     W = {n: p.detach().numpy() for n, p in net.policy.named_parameters()}
     w = np.append(W["weights"], 1 - W["weights"].sum())
-    found = []
+    found, weights = [], np.zeros(used.shape)
     for i in range(len(used)):
         n = min(4, max(LENGTHS[name][i] for name in SHAPES))
         total = np.zeros(3)
@@ -57,11 +57,13 @@ def by_hand(net: Network, features, used: np.ndarray) -> np.ndarray:
                 hidden /= 1 + np.exp(-W[f"attention.each.{m}.gate.weight"] @ x)
                 weight = np.exp(float(W[f"attention.each.{m}.query.weight"][0] @ hidden))
                 own = W[f"recognise.{m}.head.linear.weight"] @ x
+                weights[i, s, m] = weight
                 top += weight * (own + W[f"recognise.{m}.head.linear.bias"])
                 bottom += weight
             total += w[m] * top / bottom
+            weights[i, :, m] /= bottom
         found.append(total)
-    return np.array(found)
+    return np.array(found), weights
 
 
 def test_logits_are_those_of_the_equations(net):
@@ -71,7 +73,8 @@ def test_logits_are_those_of_the_equations(net):
     used = found.used.detach().numpy()
     assert 0 < used.sum() < found.there.sum()
     wanted = by_hand(net, features, used)
-    np.testing.assert_allclose(found.logits.detach().numpy(), wanted, rtol=1e-10, atol=1e-12)
+    for ours, theirs in zip((found.logits, found.weights), wanted, strict=True):
+        np.testing.assert_allclose(ours.detach().numpy(), theirs, rtol=1e-10, atol=1e-12)
 
 
 def test_nothing_used_says_zeros_and_what_is_not_used_has_no_say(net):
@@ -97,13 +100,13 @@ def test_the_gradient_of_a_decision_is_what_it_changes():
         for m in range(2):
             with_it, without = used.clone(), used.clone()
             with_it[:, s, m], without[:, s, m] = 1.0, 0.0
-            wanted = attended(scores, with_it, said) - attended(scores, without, said)
+            wanted = attended(scores, with_it, said).said - attended(scores, without, said).said
             for c in range(4):
                 given = used.clone().requires_grad_()
-                attended(scores, given, said)[:, m, c].sum().backward()
+                attended(scores, given, said).said[:, m, c].sum().backward()
                 torch.testing.assert_close(given.grad[:, s, m], wanted[:, m, c])
     given = used.clone().requires_grad_()
-    assert torch.equal(attended(scores, given, said), attended(scores, used, said))
+    assert torch.equal(attended(scores, given, said).said, attended(scores, used, said).said)
 
 
 def test_attention_learns_where_it_is_used_and_wherever_a_modality_is_alone(net):
@@ -118,7 +121,7 @@ def test_attention_learns_where_it_is_used_and_wherever_a_modality_is_alone(net)
 def test_scores_beyond_all_measure_stay_finite():
     scores = torch.tensor([300.0, -300.0, 5.0]).view(1, 3, 1)
     said, used = torch.eye(3).view(1, 3, 1, 3), torch.ones(1, 3, 1, requires_grad=True)
-    found = attended(scores, used, said)
+    found = attended(scores, used, said).said
     found.sum().backward()
     assert found.isfinite().all()
     assert used.grad.isfinite().all()
