@@ -93,10 +93,7 @@ def train(config: str | None, recipe: str | None, resume: bool, **options: Any) 
     asked = TrainConfig.from_json(base.to_json() | given)
     if recipe and not config:
         check_runs(asked)
-    live = _Live()
-    if find_spec("tensorboard") is not None and os.environ.get("RANK", "0") == "0":
-        folder = str(Path(asked.out).parent) if asked.out else "runs"
-        click.echo(f"mmf: curves: tensorboard --logdir {shlex.quote(folder)}", err=True)
+    live = _Live(str(Path(asked.out).parent) if asked.out else "runs")
     run = run_training(asked, live.row, on_step=live.step, resume=resume)
     if os.environ.get("RANK", "0") == "0":  # the others of torchrun have said nothing either
         live.clear()
@@ -120,8 +117,10 @@ def _values(option: str, pairs: Sequence[str]) -> dict[str, Any]:
 class _Live:
     """What `mmf train` shows: a line that is written over on a terminal, now and then elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str):
         self._terminal = sys.stderr.isatty()
+        self._curves = find_spec("tensorboard") is not None
+        self._folder = folder  # of runs
         self._said, self._measured = time.monotonic(), ""
 
     def row(self, row: Mapping[str, Any]) -> None:
@@ -132,6 +131,9 @@ class _Live:
 
     def step(self, told: Mapping[str, Any]) -> None:
         """A step of the training."""
+        if self._curves:
+            click.echo(f"mmf: curves: tensorboard --logdir {shlex.quote(self._folder)}", err=True)
+            self._curves = False
         parts = [
             f"epoch {told['epoch']}",
             f"step {told['step']}",
