@@ -81,7 +81,7 @@ def test_videos_that_are_elsewhere_are_looked_for_there(explain, demo, tmp_path)
 
 def test_none_is_drawn_where_none_is_wanted_or_nothing_draws(explain, monkeypatch, tmp_path):
     assert explain("--split", "train", "--most", "0").endswith("modalities.csv, 0 pictures\n")
-    monkeypatch.setattr("mmf.commands.explain.selection.find_spec", lambda name: None)
+    monkeypatch.setattr("mmf.commands.explain.items.find_spec", lambda name: None)
     assert "For pictures: pip install 'mmf-video[plots]'" in explain("--split", "train")
     assert not list((tmp_path / "out").glob("*.png"))
 
@@ -141,7 +141,7 @@ def test_what_stencils_cannot_say_is_said(explain_mixer, demo, monkeypatch, tmp_
     with pytest.raises(MmfError, match="decides which segments it uses"):
         run("explain", str(demo / "run"), "stencils", "--out", str(tmp_path / "none"))
     monkeypatch.setattr("mmf.fuse.explain.met.CLASSES", 2)
-    monkeypatch.setattr("mmf.commands.explain.stencils.find_spec", lambda name: None)
+    monkeypatch.setattr("mmf.commands.explain.items.find_spec", lambda name: None)
     words = ("--split", "train", "--restarts", "1", "--most", "0")
     said = explain_mixer("stencils", *words)
     assert "of 4 classes the 2 with the most positive items here" in said

@@ -93,7 +93,7 @@ def test_sensitivity_and_similarity_are_written(explain, tmp_path, monkeypatch):
     assert all(0 < S < 1 for S in steps["local"].to_pylist())
     wide = explain("gmsa", "sensitivity", *words, "--first", "1", "--extent", "99")
     assert wide.splitlines()[2].split()[1] == "-"  # near is everything
-    monkeypatch.setattr("mmf.commands.explain.maps.find_spec", lambda name: None)
+    monkeypatch.setattr("mmf.commands.explain.items.find_spec", lambda name: None)
     said = explain("gmsa", "similarity", *words)
     assert "For pictures: pip install 'mmf-video[plots]'" in said
     table = pq.read_table(tmp_path / "out" / "similarity.parquet").to_pylist()

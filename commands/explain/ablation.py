@@ -1,11 +1,11 @@
 """What a run loses without each modality: a table, and a picture of it."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mmf.commands.explain.items import can_draw, cell, show
 from mmf.commands.shell import show_columns
 
 if TYPE_CHECKING:
@@ -43,13 +43,9 @@ def ablation(run: str, /, by_class: bool, out: str, **options: Any) -> None:
     write_csv(classes, folder / "classes.csv")
     _show(found)
     if by_class:
-        shown = classes.slice(0, _SHOWN)
-        rows = [[_cell(value) for value in row.values()] for row in shown.to_pylist()]
-        show_columns(classes.column_names, [rows])
+        show(classes.slice(0, _SHOWN))
     files = ["ablation.csv", "classes.csv"]
-    if find_spec("matplotlib") is None:
-        click.echo("For a picture: pip install 'mmf-video[plots]', and the same command again.")
-    else:
+    if can_draw():
         from mmf.fuse.explain.ablation_picture import draw
 
         draw(found).savefig(folder / "ablation.png", dpi=120)
@@ -64,12 +60,6 @@ def _show(found: "Ablation") -> None:
         low, high = one.interval or (None, None)
         interval = "" if low is None else f"{low:+.4f} … {high:+.4f}"
         lost = f"{one.lost[found.main]:+.4f}" if one.how else ""
-        cells = [_cell(one.metrics.get(name)) for name in names]
+        cells = [cell(one.metrics.get(name)) for name in names]
         rows.append([f"{one.modality} {one.how}".strip() or "whole", *cells, lost, interval])
     show_columns(["", *names, f"{found.main} lost", "95 %"], [rows])
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,6 +1,7 @@
 """What the parts of `mmf explain` share: which items are asked about, and how tables are shown."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,12 +61,21 @@ def check_some(items: int, subject: "Subject") -> None:
 
 def show(table: "pa.Table") -> None:
     """Print a table of a few rows."""
-    rows = [[_cell(value) for value in row.values()] for row in table.to_pylist()]
+    rows = [[cell(value) for value in row.values()] for row in table.to_pylist()]
     if rows:
         show_columns(table.column_names, [rows])
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as tables show it."""
     if value is None:
         return "-"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def can_draw() -> bool:
+    """Whether there is matplotlib; where it is not, how it is had is said."""
+    if find_spec("matplotlib") is None:
+        click.echo("For pictures: pip install 'mmf-video[plots]', and the same command again.")
+        return False
+    return True

@@ -1,13 +1,11 @@
 """Pictures of maps over steps, beside the frames: of `attention`, `sensitivity`, `similarity`."""
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from mmf.commands.explain.frames import Asked, frames_of, say_lacking
+from mmf.commands.explain.items import can_draw
 
 if TYPE_CHECKING:
     from mmf.fuse.explain.maps.figure import MapPicture
@@ -23,8 +21,7 @@ def draw_all(
     videos: str | None,
 ) -> int:
     """Write the picture of each item, (it, its video, the video's first second); how many."""
-    if pictures and find_spec("matplotlib") is None:
-        click.echo("For pictures: pip install 'mmf-video[plots]', and the same command again.")
+    if pictures and not can_draw():
         return 0
     from mmf.fuse.explain.maps.figure import draw
     from mmf.store.exchange.output import file_name

@@ -1,15 +1,13 @@
 """Which modality the policy of a run used when: tables, and pictures beside the frames."""
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mmf.commands.explain.frames import say_lacking, segment_frames
-from mmf.commands.explain.items import about_items, check_some, check_videos
-from mmf.commands.shell import show_columns
+from mmf.commands.explain.items import about_items, can_draw, check_some, check_videos, show
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,9 +59,7 @@ def _show(summary: "Summary", tables: Mapping[str, "pa.Table"], asked: int) -> N
     by_class = tables["classes"].sort_by([("items", "descending"), ("class", "ascending")])
     for table in (by_class.slice(0, _SHOWN), tables["modalities"]):
         known = [name for name in table.column_names if table[name].null_count < len(table)]
-        if len(table):
-            rows = [[_cell(row[name]) for name in known] for row in table.to_pylist()]
-            show_columns(known, [rows])
+        show(table.select(known))
     if len(by_class) > _SHOWN:
         click.echo(f"These are the {_SHOWN} of {len(by_class)} classes that have the most items.")
     said = [f"{summary.items} items"]
@@ -79,19 +75,12 @@ def _show(summary: "Summary", tables: Mapping[str, "pa.Table"], asked: int) -> N
     click.echo("; ".join(said))
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
 def _draw(subject: "Subject", drawn: Sequence["Selected"], folder: Path, videos: str | None) -> int:
     """The pictures of some items, below frames of those whose videos are found; how many."""
     from mmf.fuse.explain.selection_picture import draw
     from mmf.store.exchange.output import file_name
 
-    if drawn and find_spec("matplotlib") is None:
-        click.echo("For pictures: pip install 'mmf-video[plots]', and the same command again.")
+    if drawn and not can_draw():
         return 0
     frames = segment_frames(subject, drawn, videos)
     for selected in drawn:

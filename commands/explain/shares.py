@@ -1,14 +1,13 @@
 """What a run, or the runs of a comparison, owe to each modality: shares, with their spread."""
 
 from collections import defaultdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mmf import MmfError
-from mmf.commands.explain.items import show
+from mmf.commands.explain.items import can_draw, show
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,7 +40,7 @@ def shares(run: str, /, classes: str, out: str, **options: Any) -> None:
     write_csv(table, folder / "shares.csv")
     show(table)
     written = ["shares.csv"]
-    if "alone" in table.column_names and find_spec("matplotlib") is not None:
+    if "alone" in table.column_names and can_draw():
         from mmf.fuse.explain.stencils.picture import draw_shares
 
         draw_shares(table).savefig(folder / "shares.png", dpi=120)

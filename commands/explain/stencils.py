@@ -1,14 +1,13 @@
 """What each class of a run looks for, and in which modality: stencils, shares, and pictures."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mmf.commands.explain.frames import Asked, frames_of, say_lacking
-from mmf.commands.explain.items import about_items, check_videos
+from mmf.commands.explain.items import about_items, can_draw, cell, check_videos, show
 from mmf.commands.shell import show_columns
 
 if TYPE_CHECKING:
@@ -98,21 +97,14 @@ def _show(said: Sequence["Said"], shares: "pa.Table") -> None:
     from mmf.fuse.explain.stencils.scores import fidelity
 
     columns = ["class", "modality", "positives", "share", "alone", "last", "stencil_share"]
-    rows = [[_cell(row[name]) for name in columns] for row in shares.to_pylist()]
-    show_columns(columns, [rows])
-    ranked = [[one.stencils.name, _cell(one.fidelity)] for one in said]
+    show(shares.select(columns))
+    ranked = [[one.stencils.name, cell(one.fidelity)] for one in said]
     show_columns(["class", "spearman of its stencil's scores and its logit"], [ranked])
     mean = fidelity(said)
     if mean is not None:
         click.echo(f"the stencils rank the items with Spearman {mean:.3f} in the mean of classes")
     if bare := [one.stencils.name for one in said if not one.positives]:
         click.echo(f"without a positive item here, so without shares: {', '.join(bare)}")
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _draw(
@@ -127,8 +119,7 @@ def _draw(
     from mmf.fuse.explain.stencils import picture as stencil_picture
     from mmf.store.exchange.output import file_name
 
-    if find_spec("matplotlib") is None:
-        click.echo("For pictures: pip install 'mmf-video[plots]', and the same command again.")
+    if not can_draw():
         return 0
     figures = {"shares": stencil_picture.draw_shares(shares)}
     figures |= {f"class {one.stencils.name}": stencil_picture.draw_stencils(one) for one in said}
