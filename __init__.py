@@ -45,7 +45,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     return UnknownName(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
 
 
-_PACKAGES = {"sklearn": "scikit-learn"}  # whose name is not the library's
+_PACKAGES = {  # whose name is not the library's
+    "dask_jobqueue": "dask-jobqueue",
+    "dask_kubernetes": "dask-kubernetes",
+    "sklearn": "scikit-learn",
+}
 
 
 def from_extra(extra: str, module: str, what: str) -> Any:

@@ -1,34 +1,28 @@
 """The Dask cluster of a profile: one that runs, or one that is started for a job and ends with it.
 
 What is started here listens on this machine alone (local), or speaks TLS with certificates on both
-sides (slurm, pbs): those of the profile, or fresh ones of this job.
+sides (`cluster.batch`): those of the profile, or fresh ones of this job.
 """
 
 import contextlib
-import importlib
 import logging
 import os
-import shlex
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from mmf import MmfError
-from mmf.cluster import settings
+from mmf import MmfError, from_extra
+from mmf.cluster import batch, settings
 from mmf.cluster.profile import Profile
 
 if TYPE_CHECKING:
-    from distributed import Client, Security
+    from distributed import Client
 
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 60.0
-_JOB_QUEUES = {"slurm": ("SLURMCluster", "sbatch"), "pbs": ("PBSCluster", "qsub")}
 
 
 class TryAgain(MmfError):
@@ -77,7 +71,7 @@ def connected(profile: Profile, *, gpu: bool = False) -> Iterator[Connection]:
             client = Client(
                 profile.scheduler if cluster is None else cluster,
                 timeout=CONNECT_TIMEOUT,
-                security=_security(profile) if cluster is None else cluster.security,
+                security=profile.security() if cluster is None else cluster.security,
                 set_as_default=False,
             )
         except OSError as error:
@@ -90,7 +84,7 @@ def connected(profile: Profile, *, gpu: bool = False) -> Iterator[Connection]:
             settings.warn_of(client)
         yield Connection(
             client=client,
-            scale=None if cluster is None else partial(_scale, profile, cluster),
+            scale=None if cluster is None else partial(batch.scale, profile, cluster),
             workers=_wanted(profile) if cluster is not None else profile.workers or 0,
         )
 
@@ -112,8 +106,8 @@ def _started(profile: Profile, gpu: bool) -> Iterator[Any]:
         return
     if profile.scheduler == "local":
         made = _local(profile, gpu)
-    elif profile.scheduler in _JOB_QUEUES:
-        made = _job_queue(profile, gpu)
+    elif profile.scheduler in batch.SYSTEMS:
+        made = batch.batch_cluster(profile, gpu)
     else:
         made = _kubernetes(profile)
     try:
@@ -122,6 +116,9 @@ def _started(profile: Profile, gpu: bool) -> Iterator[Any]:
         yield made
     finally:
         with contextlib.suppress(Exception):  # on the way out of a cluster that may be broken
+            if profile.scheduler in batch.SYSTEMS:
+                batch.close_workers(made)
+        with contextlib.suppress(Exception):
             made.close(timeout=10)
         for name in ("ca_file", "cert", "key"):  # a job's certificates go with it
             with contextlib.suppress(AttributeError, OSError):
@@ -144,130 +141,6 @@ def _local(profile: Profile, gpu: bool) -> Any:
     )
 
 
-def _job_queue(profile: Profile, gpu: bool) -> Any:
-    """SLURM or PBS: a job per worker, which ends with its worker; the watch asks for another.
-
-    Without a nanny, and in the place of the job's shell, a worker hears the queue's SIGTERM itself,
-    and has its lane commit what is finished.
-    """
-    import dask
-
-    made = _imported("dask_jobqueue", "jobqueue", profile)
-    kind, submit = _JOB_QUEUES[profile.scheduler]
-    if shutil.which(submit) is None:  # Dask would only log it, and wait
-        raise MmfError(
-            f"scheduler {profile.scheduler!r}: there is no {submit!r} on this machine. Run this "
-            "where jobs can be submitted."
-        )
-    dask.config.set({"distributed.deploy.lost-worker-timeout": "15s"})  # else none is brought back
-    options: dict[str, Any] = {
-        "cores": 1,
-        "processes": 1,
-        "memory": "4GiB",
-        "job_name": "mmf",
-        "nanny": False,
-        "python": f"exec {sys.executable}",
-        "shared_temp_directory": os.getcwd(),  # where workers find the job's certificates
-        **profile.options,
-    }
-    arguments = ["--no-dashboard", *(["--resources", "GPU=1"] if gpu else [])]
-    arguments += _lifetime(str(options.get("walltime", "")))
-    options["worker_extra_args"] = [*arguments, *options.get("worker_extra_args", [])]
-    of_scheduler = options.get("scheduler_options", {})  # its dashboard asks nobody who they are
-    options["scheduler_options"] = {"dashboard_address": "127.0.0.1:0", **of_scheduler}
-    variables = (f"export {k}={shlex.quote(v)}" for k, v in settings.environment().items())
-    options["job_script_prologue"] = [*variables, *options.get("job_script_prologue", [])]
-    if profile.scheduler == "slurm":  # what is in the store is what goes on, no job does
-        directives = options.get("job_extra_directives", [])
-        options["job_extra_directives"] = ["--no-requeue", *directives]
-    security = _security(profile)
-    cluster = getattr(made, kind)(
-        protocol="tls://", security=True if security is None else security, **options
-    )
-    if profile.scheduler == "slurm":
-        _ask_slurm(cluster.job_script())
-    return cluster
-
-
-def _ask_slurm(script: str) -> None:
-    """Say at once what it has against a worker's job, of which Dask alone would only wait.
-
-    It may be something that passes (a node that is down), so the job goes on.
-    """
-    try:
-        line = ["sbatch", "--test-only"]
-        asked = subprocess.run(line, input=script, capture_output=True, text=True, timeout=60)
-    except subprocess.TimeoutExpired:
-        return
-    if asked.returncode:
-        said = " ".join(asked.stderr.split()) or f"exit code {asked.returncode}"
-        logger.warning(
-            "SLURM would not take a worker's job now: %s. If that does not pass, stop here and "
-            "mend [slurm] of the profile",
-            said,
-        )
-
-
-def _scale(profile: Profile, cluster: Any, count: int) -> None:
-    """Bring a cluster to so many workers; Dask does not notice a job that ends before its worker.
-
-    Those that wait in the queue keep their places.
-    """
-    if profile.scheduler == "slurm":
-        line = ["squeue", "--me", "-h", "-o", "%A"]
-        found = subprocess.run(line, capture_output=True, text=True, timeout=60)
-        there = {str(w["name"]) for w in cluster.scheduler_info["workers"].values()}
-        for name, job in list(cluster.workers.items()) if found.returncode == 0 else ():
-            if str(name) not in there and job.job_id and job.job_id not in found.stdout.split():
-                cluster.workers.pop(name, None)  # then it is one that is to be opened
-    cluster.scale(count)
-
-
-def _lifetime(walltime: str) -> list[str]:
-    """Workers end some minutes before the queue ends them, not all at once."""
-    lifetime = _seconds(walltime) - 300
-    return ["--lifetime", f"{lifetime}s", "--lifetime-stagger", "4m"] if lifetime > 600 else []
-
-
-def _seconds(walltime: str) -> int:
-    """[H:]M:S, M, or with SLURM's days D-H[:M[:S]]; 0 where it is none of these."""
-    days, dash, clock = walltime.rpartition("-")
-    parts = clock.split(":")
-    if len(parts) > 3 or not all(part.isdecimal() for part in [*parts, *([days] if dash else [])]):
-        return 0
-    first, second, third = (*map(int, parts), *[0] * (3 - len(parts)))
-    if dash:
-        return 86400 * int(days) + 3600 * first + 60 * second + third
-    if len(parts) == 3:
-        return 3600 * first + 60 * second + third
-    return 60 * first + second
-
-
 def _kubernetes(profile: Profile) -> Any:
-    made = _imported("dask_kubernetes.operator", "kubernetes", profile)
+    made = from_extra("kubernetes", "dask_kubernetes.operator", "scheduler 'kubernetes'")
     return made.KubeCluster(**profile.options)
-
-
-def _imported(module: str, extra: str, profile: Profile) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise MmfError(
-            f"scheduler {profile.scheduler!r} needs {error.name}, which is not installed: "
-            f"pip install 'mmf-video[{extra}]'."
-        ) from None
-
-
-def _security(profile: Profile) -> "Security | None":
-    if not profile.tls:
-        return None
-    from distributed import Security
-
-    for name, path in profile.tls.items():
-        if not os.path.isfile(path):
-            raise MmfError(f"cluster: [tls] {name} = {path!r}: there is no such file.")
-    sides = {f"tls_{side}_{key}": profile.tls[key] for key in ("cert", "key") for side in _SIDES}
-    return Security(tls_ca_file=profile.tls["ca"], require_encryption=True, **sides)
-
-
-_SIDES = ("client", "scheduler", "worker")

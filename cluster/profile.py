@@ -19,13 +19,17 @@
 """
 
 import ipaddress
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmf import MmfError, unknown
+
+if TYPE_CHECKING:
+    from distributed import Security
 
 KINDS = ("local", "slurm", "pbs", "kubernetes")
 _TLS = ("ca", "cert", "key")
@@ -78,6 +82,19 @@ class Profile:
     def is_address(self) -> bool:
         """Whether a scheduler runs already."""
         return self.scheduler.startswith(("tcp://", "tls://"))
+
+    def security(self) -> "Security | None":
+        """The certificates, as Dask takes them; MmfError where one is not there."""
+        if not self.tls:
+            return None
+        from distributed import Security
+
+        for name, path in self.tls.items():
+            if not os.path.isfile(path):
+                raise MmfError(f"cluster: [tls] {name} = {path!r}: there is no such file.")
+        sides = ("client", "scheduler", "worker")
+        each = {f"tls_{side}_{key}": self.tls[key] for key in ("cert", "key") for side in sides}
+        return Security(tls_ca_file=self.tls["ca"], require_encryption=True, **each)
 
 
 def is_loopback(address: str) -> bool:

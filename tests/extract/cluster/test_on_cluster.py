@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from mmf import MmfError
-from mmf.cluster import connect, flight
+from mmf.cluster import batch, flight
 from mmf.cluster.connect import connected
 from mmf.cluster.profile import Profile
 from mmf.cluster.settings import warn_of
@@ -61,10 +61,35 @@ def test_what_slurm_has_against_a_job_is_said_at_once(tmp_path, monkeypatch, cap
     )
     sbatch.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    connect._ask_slurm("queue good")
+    batch._ask_slurm("queue good")
     assert not caplog.text
-    connect._ask_slurm("queue nope")
+    batch._ask_slurm("queue nope")
     assert "not take a worker's job now: error: invalid partition: nope." in caplog.text
+
+
+def test_the_jobs_of_pbs_are_those_that_wait_or_run(tmp_path, monkeypatch):
+    qstat = tmp_path / "qstat"
+    qstat.write_text(
+        """#!/bin/sh
+cat <<END
+
+pbs01:
+                                                            Req'd  Req'd   Elap
+Job ID          Username Queue    Jobname    SessID NDS TSK Memory Time  S Time
+--------------- -------- -------- ---------- ------ --- --- ------ ----- - -----
+1234.pbs01      ann      workq    mmf         21434   1   1    4gb 00:20 R 00:01
+1235.pbs01      ann      workq    mmf           --    1   1    4gb 00:20 Q   --
+1236.pbs01      ann      workq    mmf         21435   1   1    4gb 00:20 C 00:01
+END
+[ "$1" = -u ]
+"""
+    )
+    qstat.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert batch._queued("pbs") == {"1234", "1235"}
+    assert batch._queued("kubernetes") is None
+    qstat.write_text("#!/bin/sh\necho '1234.pbs01 half an answer'\nexit 1\n")
+    assert batch._queued("pbs") is None
 
 
 def test_a_result_that_its_worker_does_not_give_is_lost_and_the_next_one_comes(monkeypatch):
@@ -85,23 +110,26 @@ def test_a_result_that_its_worker_does_not_give_is_lost_and_the_next_one_comes(m
 
 
 @pytest.mark.parametrize(
-    ("walltime", "seconds"),
+    ("system", "walltime", "seconds"),
     [
-        ("24:00:00", 86400),
-        ("90", 5400),
-        ("90:30", 5430),
-        ("2-12", 216000),
-        ("1-00:30", 88200),
-        ("1-01:01:01", 90061),
-        ("UNLIMITED", 0),
-        ("", 0),
-        ("-3", 0),
-        ("1:2:3:4", 0),
+        ("slurm", "24:00:00", 86400),
+        ("slurm", "90", 5400),
+        ("slurm", "90:30", 5430),
+        ("slurm", "2-12", 216000),
+        ("slurm", "1-00:30", 88200),
+        ("slurm", "1-01:01:01", 90061),
+        ("slurm", "UNLIMITED", 0),
+        ("slurm", "", 0),
+        ("slurm", "-3", 0),
+        ("slurm", "1:2:3:4", 0),
+        ("pbs", "24:00:00", 86400),
+        ("pbs", "5400", 5400),
+        ("pbs", "90:30", 5430),
     ],
 )
-def test_workers_end_before_the_queue_ends_them(walltime, seconds):
+def test_workers_end_before_the_queue_ends_them(system, walltime, seconds):
     wanted = ["--lifetime", f"{seconds - 300}s", "--lifetime-stagger", "4m"] if seconds else []
-    assert connect._lifetime(walltime) == wanted
+    assert batch._lifetime(system, walltime) == wanted
 
 
 def test_a_worker_whose_rows_are_others_is_refused_by_its_host_and_none_is_left(source, tmp_path):

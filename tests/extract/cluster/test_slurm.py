@@ -1,4 +1,7 @@
-"""Jobs on a real SLURM, which is started for these tests on this machine."""
+"""Jobs on a real SLURM, which is started for these tests on this machine.
+
+Those of PBS go to it too, by the qsub, qdel and qstat that SLURM has for users of PBS.
+"""
 
 import os
 import shutil
@@ -48,18 +51,37 @@ def slurm(tmp_path_factory):
     subprocess.run(["bash", str(SCRIPT), "stop", str(folder)], check=True, capture_output=True)
 
 
+SYSTEMS = [
+    "slurm",
+    pytest.param(
+        "pbs",
+        marks=pytest.mark.skipif(
+            shutil.which("qsub") is None,
+            reason="needs SLURM's commands of PBS: apt-get install slurm-wlm-torque",
+        ),
+    ),
+]
+
+
 @pytest.fixture
 def profile(tmp_path):
-    path = tmp_path / "slurm.toml"
+    """That of both; where PBS has its logs is the folder that a job is submitted from."""
+    path = tmp_path / "cluster.toml"
     path.write_text(
         "[cluster]\nbucket_seconds = 1\nno_workers_timeout = 120\n"
-        "[slurm]\n"
-        f"memory = '1GiB'\nwalltime = '00:20:00'\nlog_directory = '{tmp_path}'\n"
-        f"local_directory = '{tmp_path}'\nshared_temp_directory = '{tmp_path}'\n"
+        + "".join(f"[{system}]\n{lines}" for system, lines in _sections(tmp_path).items())
+    )
+    return path
+
+
+def _sections(folder):
+    common = (
+        f"memory = '1GiB'\nwalltime = '00:20:00'\n"
+        f"local_directory = '{folder}'\nshared_temp_directory = '{folder}'\n"
         "scheduler_options = {host = '127.0.0.1'}\n"
         "worker_extra_args = ['--host', '127.0.0.1']\n"
     )
-    return path
+    return {"slurm": f"log_directory = '{folder}'\n{common}", "pbs": common}
 
 
 def jobs(states="RUNNING"):
@@ -68,20 +90,26 @@ def jobs(states="RUNNING"):
     return subprocess.run(line, check=True, capture_output=True, text=True).stdout.split()
 
 
-def test_a_job_on_slurm_makes_what_one_without_it_makes(
-    slurm, profile, source, tmp_path, processes, is_whole, eventually
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_job_on_a_batch_system_makes_what_one_without_it_makes(
+    slurm, system, profile, source, tmp_path, processes, is_whole, eventually
 ):
-    words = ("--scheduler", "slurm", "--profile", str(profile), "--workers", "2")
+    words = ("--scheduler", system, "--profile", str(profile), "--workers", "2")
     driver = processes.extract("driver", source, tmp_path / "s.mmf", *words)
     assert driver.wait(timeout=300) == 0, processes.said("driver")
     assert is_whole(tmp_path / "s.mmf")
     eventually(lambda: not jobs())  # nothing is left in the queue
+    logs = [*tmp_path.glob("mmf-*.err"), *tmp_path.glob("*.sh.e*")]  # of SLURM, of PBS
+    ended = ["End worker" in log.read_text() for log in logs]
+    assert ended == [True, True]  # by themselves, not by a kill
 
 
-def test_a_cancelled_job_of_slurm_is_asked_for_again(
-    slurm, profile, source, tmp_path, monkeypatch, is_whole, eventually
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_cancelled_job_is_asked_for_again(
+    slurm, system, profile, source, tmp_path, monkeypatch, is_whole, eventually
 ):
     monkeypatch.setattr(watch, "SCALE_AFTER", 5.0)
+    monkeypatch.chdir(tmp_path)  # where PBS writes what jobs say
     cancelled = []
 
     def cancel():
@@ -91,7 +119,7 @@ def test_a_cancelled_job_of_slurm_is_asked_for_again(
 
     canceller = threading.Thread(target=cancel)
     canceller.start()
-    options = JobOptions(cluster=read_profile("slurm", str(profile), workers=1))
+    options = JobOptions(cluster=read_profile(system, str(profile), workers=1))
     result = extract(source, tmp_path / "s.mmf", REQUESTS, options)
     canceller.join()
     assert cancelled
