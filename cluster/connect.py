@@ -104,12 +104,7 @@ def _started(profile: Profile, gpu: bool) -> Iterator[Any]:
     if profile.is_address:
         yield None
         return
-    if profile.scheduler == "local":
-        made = _local(profile, gpu)
-    elif profile.scheduler in batch.SYSTEMS:
-        made = batch.batch_cluster(profile, gpu)
-    else:
-        made = _kubernetes(profile)
+    made = _start(profile, gpu)
     try:
         if profile.scheduler != "local":
             made.scale(_wanted(profile))
@@ -123,6 +118,34 @@ def _started(profile: Profile, gpu: bool) -> Iterator[Any]:
         for name in ("ca_file", "cert", "key"):  # a job's certificates go with it
             with contextlib.suppress(AttributeError, OSError):
                 getattr(made, f"_job_{name}").close()
+
+
+def _start(profile: Profile, gpu: bool) -> Any:
+    """The cluster; MmfError where Dask cannot start it, or does not know what the profile says."""
+    try:
+        if profile.scheduler == "local":
+            return _local(profile, gpu)
+        if profile.scheduler in batch.SYSTEMS:
+            return batch.batch_cluster(profile, gpu)
+        return _kubernetes(profile)
+    except MmfError:
+        raise
+    except Exception as error:  # Dask's, those of clients of Kubernetes: they have no root
+        raise MmfError(
+            f"scheduler {profile.scheduler!r}: Dask could not start its cluster: {_said(error)}. "
+            f"See [{profile.scheduler}] in the profile, and whether it answers here."
+        ) from error
+
+
+def _said(error: BaseException | None) -> str:
+    """The first line of an error and of those that it came from, each once."""
+    lines = list[str]()
+    while error is not None:
+        line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".: ")
+        if not any(line in other for other in lines):
+            lines.append(line[:300])
+        error = error.__cause__
+    return ": ".join(lines)
 
 
 def _local(profile: Profile, gpu: bool) -> Any:

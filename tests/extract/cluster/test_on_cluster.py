@@ -53,6 +53,16 @@ def test_a_batch_system_that_is_not_here_is_said_at_once(kind, submit, monkeypat
         pass
 
 
+def test_what_dask_does_not_know_is_said_in_a_sentence(capfd):
+    said = r"scheduler 'local': Dask could not start.*argument 'quue'.*See \[local\] in the profile"
+    with (
+        pytest.raises(MmfError, match=said),
+        connected(Profile(scheduler="local", workers=1, options={"quue": "gpu"})),
+    ):
+        pass
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
 def test_what_slurm_has_against_a_job_is_said_at_once(tmp_path, monkeypatch, caplog):
     sbatch = tmp_path / "sbatch"
     sbatch.write_text(
