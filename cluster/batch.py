@@ -3,7 +3,6 @@
 They speak TLS with certificates on both sides: those of the profile, or fresh ones of this job.
 """
 
-import getpass
 import logging
 import os
 import shlex
@@ -105,7 +104,7 @@ def scale(profile: Profile, cluster: Any, count: int) -> None:
 
 
 def close_workers(cluster: Any) -> None:
-    """Let workers end before their jobs are cancelled, in some seconds.
+    """Let workers that have nothing to do end before their jobs are cancelled, in some seconds.
 
     Dask would do both at once, and a worker that hears SIGTERM while it closes waits for itself
     until it is killed, in SLURM for half a minute.
@@ -120,14 +119,17 @@ def close_workers(cluster: Any) -> None:
 
 
 def _queued(scheduler: str) -> set[str] | None:
-    """The numbers of this user's jobs that wait or run; None where no batch system says them."""
-    lines = {
-        "slurm": ["squeue", "--me", "-h", "-o", "%A"],
-        "pbs": ["qstat", "-u", getpass.getuser()],
-    }
-    if scheduler not in lines:
+    """The numbers of jobs that wait or run; None where no batch system says them."""
+    if scheduler == "slurm":
+        line = ["squeue", "--me", "-h", "-o", "%A"]
+    elif scheduler == "pbs":
+        line = ["qstat"]  # of everybody: the job's owner may not be who the environment says
+    else:
         return None
-    found = subprocess.run(lines[scheduler], capture_output=True, text=True, timeout=60)
+    try:
+        found = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
     if found.returncode:
         return None
     rows = [line.split() for line in found.stdout.splitlines()]

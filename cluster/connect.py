@@ -7,7 +7,7 @@ sides (`cluster.batch`): those of the profile, or fresh ones of this job.
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -110,9 +110,16 @@ def _started(profile: Profile, gpu: bool) -> Iterator[Any]:
             made.scale(_wanted(profile))
         yield made
     finally:
-        with contextlib.suppress(Exception):  # on the way out of a cluster that may be broken
-            if profile.scheduler in batch.SYSTEMS:
+        _end(profile, made)
+
+
+def _end(profile: Profile, made: Any) -> None:
+    """Close a cluster, which may be broken, whatever comes between."""
+    try:
+        if profile.scheduler in batch.SYSTEMS:
+            with contextlib.suppress(Exception):
                 batch.close_workers(made)
+    finally:
         with contextlib.suppress(Exception):
             made.close(timeout=10)
         for name in ("ca_file", "cert", "key"):  # a job's certificates go with it
@@ -121,7 +128,10 @@ def _started(profile: Profile, gpu: bool) -> Iterator[Any]:
 
 
 def _start(profile: Profile, gpu: bool) -> Any:
-    """The cluster; MmfError where Dask cannot start it, or does not know what the profile says."""
+    """The cluster; MmfError where Dask cannot start it, or does not know what the profile says.
+
+    TryAgain where what fails is the machine or the network.
+    """
     try:
         if profile.scheduler == "local":
             return _local(profile, gpu)
@@ -131,20 +141,28 @@ def _start(profile: Profile, gpu: bool) -> Any:
     except MmfError:
         raise
     except Exception as error:  # Dask's, those of clients of Kubernetes: they have no root
-        raise MmfError(
-            f"scheduler {profile.scheduler!r}: Dask could not start its cluster: {_said(error)}. "
-            f"See [{profile.scheduler}] in the profile, and whether it answers here."
+        chain = [error, *_causes(error)]
+        passes = any(isinstance(one, OSError) for one in chain)
+        see = f"; see [{profile.scheduler}] in the profile" if profile.options else ""
+        raise (TryAgain if passes else MmfError)(
+            f"scheduler {profile.scheduler!r}: Dask could not start its cluster: "
+            f"{_said(chain)}{see}."
         ) from error
 
 
-def _said(error: BaseException | None) -> str:
-    """The first line of an error and of those that it came from, each once."""
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    while error.__cause__ is not None:
+        error = error.__cause__
+        yield error
+
+
+def _said(chain: Sequence[BaseException]) -> str:
+    """The first line of each error, once."""
     lines = list[str]()
-    while error is not None:
-        line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".: ")
+    for error in chain:
+        line = (str(error).splitlines() or [""])[0].rstrip(".: ") or type(error).__name__
         if not any(line in other for other in lines):
             lines.append(line[:300])
-        error = error.__cause__
     return ": ".join(lines)
 
 

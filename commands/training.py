@@ -132,6 +132,7 @@ class _Live:
     def step(self, told: Mapping[str, Any]) -> None:
         """A step of the training."""
         if self._curves:
+            self.clear()
             click.echo(f"mmf: curves: tensorboard --logdir {shlex.quote(self._folder)}", err=True)
             self._curves = False
         parts = [

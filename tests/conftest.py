@@ -13,11 +13,14 @@ from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).parents[1]
 MEMORY = Path("/dev/shm")
-ROOMS = ("extract/backbones", "extract/flow", "fuse", "report")  # whose protocols can be checked
+ROOMS = ("extract/backbones", "extract/flow", "fuse", "report")  # what computes with arrays
 
 
 def _with_shapes() -> list[str]:
-    """The modules that annotate shapes; a check costs as much as many a call, so no others."""
+    """The modules of these rooms that annotate shapes; all of a module's calls are checked.
+
+    A check costs as much as many a call. Types without shapes are mypy's.
+    """
     files = [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]
     names = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files]
     return [

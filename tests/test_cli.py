@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmf import UnknownName, cli
+from mmf.commands import training
 from mmf.extract.backbones import BACKBONES
 from mmf.extract.sample_set import make_sample_set
 from mmf.fuse.aggregators import AGGREGATORS
@@ -391,3 +392,14 @@ def test_doctor_says_that_all_is_well(capsys):
     text = capsys.readouterr().out
     assert "rows {'rgb': (4, 512), 'audio': (4, 128)}; store whole" in text
     assert text.splitlines()[-1] == "all is well"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_where_curves_are_is_said_once_a_training_has_begun(there, monkeypatch, capsys):
+    monkeypatch.setattr(training, "find_spec", lambda name: name if there else None)
+    live = training._Live("my runs")
+    assert capsys.readouterr().err == ""
+    told = {"epoch": 1, "step": 1, "loss": 0.5, "items_per_second": 9.0, "waiting": 0.0}
+    for _ in range(2):
+        live.step(told)
+    assert capsys.readouterr().err.count("mmf: curves: tensorboard --logdir 'my runs'\n") == there

@@ -30,7 +30,7 @@ class Selected:
     times: SegmentTimes
     there: Bool[np.ndarray, "S M"]  # the modality has a row in the segment; else it is not used
     used: Bool[np.ndarray, "S M"]
-    # of the segment in what the modality says of the item (`fuse.policy.consensus`); None: no sum
+    # of each segment in what its modality says of the item (`fuse.policy.consensus`), if a sum
     weights: Float[np.ndarray, "S M"] | None
     predicted: str  # the best class …
     score: float  # … and its probability
@@ -70,6 +70,7 @@ def _of_part(
     decisions, items = part.decisions, Items.of(part.items)
     if decisions is None:
         return
+    weights = decisions.segment_weights
     spent: Sequence[float | None] = [None] * len(items)
     everything = spent
     if costs is not None:
@@ -91,7 +92,7 @@ def _of_part(
             times=its,
             there=decisions.there[i, :n],
             used=decisions.used[i, :n],
-            weights=None if decisions.weights is None else decisions.weights[i, :n],
+            weights=None if weights is None else weights[i, :n],
             predicted=predicted,
             score=float(scores[i, best[i]]),
             labels=labels,

@@ -23,7 +23,7 @@ SCHEMA = pa.schema(
         ("modality", pa.string()),
         ("there", pa.bool_()),  # it has a row in the segment
         ("used", pa.bool_()),
-        # in the sum over segments that the modality says; null: it is no such sum
+        # of the segment in what the modality says of the item; null where that is no weighted sum
         ("weight", pa.float32()),
         ("predicted", pa.string()),  # of the item
         ("score", pa.float32()),

@@ -29,7 +29,7 @@ from mmf.fuse.fusions.concat import filled
 from mmf.fuse.fusions.contract import Stream
 from mmf.fuse.layers.normalise import at_least_float32
 from mmf.fuse.policy.agent import Agent
-from mmf.fuse.policy.consensus import CONSENSUS, SegmentAttention, Sum, attended, averaged
+from mmf.fuse.policy.consensus import CONSENSUS, SegmentAttention, Together, attended, averaged
 from mmf.fuse.policy.contract import (
     Decided,
     Loss,
@@ -192,14 +192,14 @@ class Policy(SegmentFusion):
         logits = at_least_float32(torch.stack(said, 1)).unflatten(0, cut.valid.shape)  # (B,S,M,C)
         there = torch.stack([cut.there(m) for m in self._recognised], 2)  # (B, S, M)
         used = self._used(cut, there, noise, temperature).to(logits.dtype)
-        weights = torch.cat([self.weights, 1 - self.weights.sum(0, keepdim=True)])
+        of_modalities = torch.cat([self.weights, 1 - self.weights.sum(0, keepdim=True)])
         fused, alone = self._said_together(cut, used, there.to(logits.dtype), logits)
         return Decided(
-            logits=torch.einsum("m,bmc->bc", weights, fused.said),
+            logits=torch.einsum("m,bmc->bc", of_modalities, fused.said),
             used=used,
             there=there,
             valid=cut.valid,
-            weights=fused.weights,
+            segment_weights=fused.weights,
             alone=alone.said,
         )
 
@@ -209,7 +209,7 @@ class Policy(SegmentFusion):
         used: Float[Tensor, "B S M"],
         there: Float[Tensor, "B S M"],
         said: Float[Tensor, "B S M C"],
-    ) -> tuple[Sum, Sum]:
+    ) -> tuple[Together, Together]:
         """What each modality says where it is used, and would say wherever it is."""
         if self.attention is not None:
             scores = self.attention.scores(cut, self._recognised)

@@ -16,7 +16,7 @@ that decides everything, and without bound for one that is not used.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -29,7 +29,8 @@ CONSENSUS = ("mean", "attention")
 _HIGHEST = 20.0  # e: far above what is met, far below what float32 cannot hold
 
 
-class Sum(NamedTuple):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Together:
     """What each modality says of an item, and how much each segment weighs in it."""
 
     said: Float[Tensor, "B M C"]
@@ -38,10 +39,10 @@ class Sum(NamedTuple):
 
 def averaged(
     used: Float[Tensor, "B S M"], said: Float[Tensor, "B S M C"], segments: Float[Tensor, "B M"]
-) -> Sum:
+) -> Together:
     """The mean over so many segments."""
     weights = used / segments.clamp_min(1)[:, None]
-    return Sum(torch.einsum("bsm,bsmc->bmc", weights, said), weights)
+    return Together(said=torch.einsum("bsm,bsmc->bmc", weights, said), weights=weights)
 
 
 class SegmentAttention(nn.Module):
@@ -64,7 +65,7 @@ class SegmentAttention(nn.Module):
 
 def attended(
     scores: Float[Tensor, "B S M"], used: Float[Tensor, "B S M"], said: Float[Tensor, "B S M C"]
-) -> Sum:
+) -> Together:
     """What is used, weighted by attention; what is not used has no say in it."""
     each = scores.clamp_max(_HIGHEST).exp()
     weights = used.detach() * each
@@ -73,7 +74,7 @@ def attended(
     if used.requires_grad:
         change = _change(each.detach(), used.detach(), said.detach())
         found = found + torch.einsum("bsm,bsmc->bmc", used - used.detach(), change)
-    return Sum(found, weights)
+    return Together(said=found, weights=weights)
 
 
 def _change(

@@ -26,8 +26,8 @@ class Decided:
     used: Float[Tensor, "B S M"]  # 1 or 0; while training its gradient is that of a chance
     there: Bool[Tensor, "B S M"]  # the modality has a row there; else it is not used
     valid: Bool[Tensor, "B S"]
-    # of a segment, in the sum that its modality says of the item; None: it is no such sum
-    weights: Float[Tensor, "B S M"] | None = None
+    # of each segment in what its modality says of the item; None where that is no weighted sum
+    segment_weights: Float[Tensor, "B S M"] | None = None
     alone: Float[Tensor, "B M C"] | None = None  # what each modality says where it is, if asked
 
     def take(self, items: Tensor | slice) -> "Decided":
@@ -37,7 +37,7 @@ class Decided:
             used=self.used[items],
             there=self.there[items],
             valid=self.valid[items],
-            weights=None if self.weights is None else self.weights[items],
+            segment_weights=None if self.segment_weights is None else self.segment_weights[items],
             alone=None if self.alone is None else self.alone[items],
         )
 

@@ -22,21 +22,21 @@ class Decisions:
     there: Bool[np.ndarray, "B S M"]  # the modality has a row in the segment; else it is not used
     valid: Bool[np.ndarray, "B S"]  # padded segments are not, and stand behind
     rows: Mapping[str, Int[np.ndarray, "B S"]]
-    weights: Float[np.ndarray, "B S M"] | None = None  # as in `fuse.policy.contract.Decided`
+    segment_weights: Float[np.ndarray, "B S M"] | None = None  # as `Decided` has them
 
     @classmethod
     def of(
         cls, policy: SegmentFusion, decided: Decided, lengths: Mapping[str, Int[np.ndarray, " B"]]
     ) -> "Decisions":
         """Those of a batch whose items have so many rows of each feature."""
-        valid, weights = decided.valid.cpu().numpy(), decided.weights
+        valid, weights = decided.valid.cpu().numpy(), decided.segment_weights
         return cls(
             modalities=policy.modalities,
             used=decided.used.cpu().numpy() > 0.5,
             there=decided.there.cpu().numpy(),
             valid=valid,
             rows={name: _rows(rows, valid) for name, rows in lengths.items()},
-            weights=None if weights is None else weights.detach().float().cpu().numpy(),
+            segment_weights=None if weights is None else weights.detach().float().cpu().numpy(),
         )
 
     def shares(self) -> np.ndarray:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from mmf import MmfError
-from mmf.cluster import batch, flight
+from mmf.cluster import batch, connect, flight
 from mmf.cluster.connect import connected
 from mmf.cluster.profile import Profile
 from mmf.cluster.settings import warn_of
@@ -53,14 +53,39 @@ def test_a_batch_system_that_is_not_here_is_said_at_once(kind, submit, monkeypat
         pass
 
 
-def test_what_dask_does_not_know_is_said_in_a_sentence(capfd):
-    said = r"scheduler 'local': Dask could not start.*argument 'quue'.*See \[local\] in the profile"
+@pytest.mark.parametrize("kind", ["local", "slurm"])
+def test_what_dask_does_not_know_is_said_in_a_sentence(
+    kind, source, tmp_path, processes, monkeypatch
+):
+    (tmp_path / "sbatch").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    (tmp_path / "cluster.toml").write_text(f"[{kind}]\nquue = 'gpu'\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    words = ("--scheduler", kind, "--profile", str(tmp_path / "cluster.toml"))
+    driver = processes.extract("driver", source, tmp_path / "s.mmf", *words)
+    assert driver.wait(timeout=60) == 2
+    said = processes.said("driver")
+    assert f"scheduler '{kind}': Dask could not start its cluster: " in said
+    assert f"argument 'quue'; see [{kind}] in the profile." in said
+    assert "Traceback" not in said
+
+
+def test_what_may_pass_is_tried_again(monkeypatch):
+    def busy(profile, gpu):
+        try:
+            raise OSError(98, "Address already in use")
+        except OSError as error:
+            raise RuntimeError("Scheduler failed to start.") from error
+
+    monkeypatch.setattr(connect, "_local", busy)
     with (
-        pytest.raises(MmfError, match=said),
-        connected(Profile(scheduler="local", workers=1, options={"quue": "gpu"})),
+        pytest.raises(
+            connect.TryAgain, match="failed to start: .*Address already in use"
+        ) as raised,
+        connected(Profile(scheduler="local", workers=1)),
     ):
         pass
-    assert "Traceback" not in "".join(capfd.readouterr())
+    assert raised.value.exit_code == 75
 
 
 def test_what_slurm_has_against_a_job_is_said_at_once(tmp_path, monkeypatch, caplog):
@@ -84,14 +109,12 @@ def test_the_jobs_of_pbs_are_those_that_wait_or_run(tmp_path, monkeypatch):
 cat <<END
 
 pbs01:
-                                                            Req'd  Req'd   Elap
-Job ID          Username Queue    Jobname    SessID NDS TSK Memory Time  S Time
---------------- -------- -------- ---------- ------ --- --- ------ ----- - -----
-1234.pbs01      ann      workq    mmf         21434   1   1    4gb 00:20 R 00:01
-1235.pbs01      ann      workq    mmf           --    1   1    4gb 00:20 Q   --
-1236.pbs01      ann      workq    mmf         21435   1   1    4gb 00:20 C 00:01
+Job id            Name             User              Time Use S Queue
+----------------  ---------------- ----------------  -------- - -----
+1234.pbs01        mmf              ann               00:01:07 R workq
+1235.pbs01        mmf              ann                      0 Q workq
+1236.pbs01        mmf              ann               00:00:02 C workq
 END
-[ "$1" = -u ]
 """
     )
     qstat.chmod(0o755)
@@ -99,6 +122,8 @@ END
     assert batch._queued("pbs") == {"1234", "1235"}
     assert batch._queued("kubernetes") is None
     qstat.write_text("#!/bin/sh\necho '1234.pbs01 half an answer'\nexit 1\n")
+    assert batch._queued("pbs") is None
+    monkeypatch.setenv("PATH", "/nowhere")
     assert batch._queued("pbs") is None
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mmf.cluster import watch
+from mmf.cluster import batch, watch
 from mmf.cluster.profile import read_profile
 from mmf.extract import FeatureRequest, JobOptions, extract
 
@@ -98,10 +98,13 @@ def test_a_job_on_a_batch_system_makes_what_one_without_it_makes(
     driver = processes.extract("driver", source, tmp_path / "s.mmf", *words)
     assert driver.wait(timeout=300) == 0, processes.said("driver")
     assert is_whole(tmp_path / "s.mmf")
-    eventually(lambda: not jobs())  # nothing is left in the queue
+    eventually(lambda: not jobs("PENDING,RUNNING,COMPLETING"))  # nothing is left in the queue
     logs = [*tmp_path.glob("mmf-*.err"), *tmp_path.glob("*.sh.e*")]  # of SLURM, of PBS
-    ended = ["End worker" in log.read_text() for log in logs]
-    assert ended == [True, True]  # by themselves, not by a kill
+    joined = [said for log in logs if "Registered to" in (said := log.read_text())]
+    assert joined
+    for said in joined:  # it ended by itself
+        assert "End worker" in said
+        assert "Received signal" not in said
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -114,6 +117,7 @@ def test_a_cancelled_job_is_asked_for_again(
 
     def cancel():
         there = eventually(jobs)
+        assert there[0] in batch._queued(system)
         subprocess.run(["scancel", there[0]], check=True)
         cancelled.append(there[0])  # before its worker came, which Dask would never notice
 

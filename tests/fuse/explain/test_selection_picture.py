@@ -65,7 +65,9 @@ def test_of_what_is_used_the_heavier_is_darker(tmp_path, monkeypatch):
     grey = drawn(tmp_path / "a.png", replace(SELECTED, weights=weights))
     rgb = grey.shape[0] - int(120 * (0.78 + 1.5 * 0.34))
     heavy, light = (int(grey[rgb, 156 + 300 * s + 150]) for s in range(2))
-    assert heavy < 110 < 150 < light < 225  # a quarter of the way from pale to dark
+    assert heavy < 110 < 150 < light < 170  # a quarter of the way from pale to dark
+    nothing = replace(SELECTED, weights=weights * [[1, 0], [0, 0], [0, 0], [0, 0]])
+    assert drawn(tmp_path / "n.png", nothing)[rgb, 156 + 300 + 150] < 200  # and yet is used
     said = words(monkeypatch, tmp_path / "b.png", replace(SELECTED, weights=weights))
     assert "used, darker where it weighs more" in said
     even = replace(SELECTED, weights=np.array([[0.25, 0], [0.25, 0], [0, 0], [0, 0]], np.float32))

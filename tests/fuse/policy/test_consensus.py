@@ -73,7 +73,7 @@ def test_logits_are_those_of_the_equations(net):
     used = found.used.detach().numpy()
     assert 0 < used.sum() < found.there.sum()
     wanted = by_hand(net, features, used)
-    for ours, theirs in zip((found.logits, found.weights), wanted, strict=True):
+    for ours, theirs in zip((found.logits, found.segment_weights), wanted, strict=True):
         np.testing.assert_allclose(ours.detach().numpy(), theirs, rtol=1e-10, atol=1e-12)
 
 
