@@ -56,14 +56,15 @@ def from_extra(extra: str, module: str, what: str) -> Any:
     """A module of a library that this extra installs; MmfError says `what` needs it, and how."""
     library = module.partition(".")[0]
     try:
-        return importlib.import_module(module)
+        importlib.import_module(library)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != library:
+        if error.name != library:
             raise  # it is there, and something that it needs is not
         raise MmfError(
             f"{what} needs {_PACKAGES.get(library, library)}, which is not installed. Install it "
             f"with: pip install 'mmf-video[{extra}]'."
         ) from error
+    return importlib.import_module(module)
 
 
 def package_of(entry: Any) -> str:

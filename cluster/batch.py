@@ -110,8 +110,13 @@ def close_workers(cluster: Any) -> None:
     until it is killed, in SLURM for half a minute.
     """
     scheduler = cluster.scheduler
-    everyone = {"workers": list(scheduler.workers), "close_workers": True, "remove": False}
-    cluster.sync(scheduler.retire_workers, **everyone, callback_timeout=_CLOSING)
+    cluster.sync(
+        scheduler.retire_workers,
+        workers=list(scheduler.workers),
+        close_workers=True,
+        remove=False,
+        callback_timeout=_CLOSING,
+    )
     deadline = time.monotonic() + _CLOSING
     while scheduler.workers and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -142,7 +142,8 @@ def _start(profile: Profile, gpu: bool) -> Any:
         raise
     except Exception as error:  # Dask's, those of clients of Kubernetes: they have no root
         chain = [error, *_causes(error)]
-        passes = any(isinstance(one, OSError) for one in chain)
+        # of the network or the machine; one of a file names it, and does not pass
+        passes = any(isinstance(one, OSError) and one.filename is None for one in chain)
         see = f"; see [{profile.scheduler}] in the profile" if profile.options else ""
         raise (TryAgain if passes else MmfError)(
             f"scheduler {profile.scheduler!r}: Dask could not start its cluster: "

@@ -16,11 +16,15 @@ from mmf import MmfError, from_extra
     ],
 )
 def test_a_missing_library_is_named_with_its_extra(monkeypatch, module, called):
-    monkeypatch.delitem(sys.modules, module, raising=False)  # another test may have loaded it
     monkeypatch.setitem(sys.modules, module.partition(".")[0], None)
     said = rf"a map needs {called}, which is not installed.*pip install 'mmf-video\[report\]'"
     with pytest.raises(MmfError, match=said):
         from_extra("report", module, "a map")
+
+
+def test_a_part_that_a_library_does_not_have_does_not_make_it_missing():
+    with pytest.raises(ModuleNotFoundError, match="'matplotlib.colours'"):
+        from_extra("report", "matplotlib.colours", "a picture")
 
 
 def test_a_library_that_lacks_something_itself_is_not_called_missing(monkeypatch, tmp_path):

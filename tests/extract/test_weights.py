@@ -11,7 +11,7 @@ import torch
 from mmf import MmfError
 from mmf.extract import parse_feature
 from mmf.extract.backbones.checkpoint import load_network
-from mmf.extract.backbones.extra import LibraryMissing, library
+from mmf.extract.backbones.extra import library
 from mmf.extract.recipe import build, spec
 from mmf.extract.shorthand import weights_requests
 from mmf.extract.weights import fetch, needed_weights, stored_weights
@@ -87,7 +87,7 @@ def test_a_fetch_that_fails_names_the_file_and_the_place(monkeypatch):
 
 def test_a_library_that_is_not_installed_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(LibraryMissing, match=r"needs timm.*pip install 'mmf-video\[networks\]'"):
+    with pytest.raises(MmfError, match=r"needs timm.*pip install 'mmf-video\[networks\]'"):
         library("timm")
 
 

@@ -70,22 +70,25 @@ def test_what_dask_does_not_know_is_said_in_a_sentence(
     assert "Traceback" not in said
 
 
-def test_what_may_pass_is_tried_again(monkeypatch):
-    def busy(profile, gpu):
-        try:
-            raise OSError(98, "Address already in use")
-        except OSError as error:
-            raise RuntimeError("Scheduler failed to start.") from error
+@pytest.mark.parametrize(
+    ("why", "said", "passes"),
+    [
+        (OSError(98, "Address already in use"), "Address already in use", True),
+        (TimeoutError("timed out"), "timed out", True),
+        (FileNotFoundError(2, "No such file or directory", "logs"), "No such file.*'logs'", False),
+    ],
+)
+def test_what_may_pass_is_tried_again(why, said, passes, monkeypatch):
+    def failing(profile, gpu):
+        raise RuntimeError("Scheduler failed to start.") from why
 
-    monkeypatch.setattr(connect, "_local", busy)
+    monkeypatch.setattr(connect, "_local", failing)
     with (
-        pytest.raises(
-            connect.TryAgain, match="failed to start: .*Address already in use"
-        ) as raised,
+        pytest.raises(MmfError, match=f"failed to start: .*{said}") as raised,
         connected(Profile(scheduler="local", workers=1)),
     ):
         pass
-    assert raised.value.exit_code == 75
+    assert isinstance(raised.value, connect.TryAgain) == passes
 
 
 def test_what_slurm_has_against_a_job_is_said_at_once(tmp_path, monkeypatch, caplog):

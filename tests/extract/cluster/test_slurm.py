@@ -142,8 +142,11 @@ def test_an_array_of_jobs_needs_no_scheduler(slurm, source, tmp_path, is_whole, 
         "--workers 1\n"
     )
     log = tmp_path / "array-%a.log"
-    subprocess.run(["sbatch", "-o", str(log), str(script)], check=True, cwd=tmp_path)
+    line = ["sbatch", "--parsable", "-o", str(log), str(script)]
+    number = subprocess.run(line, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
     eventually(lambda: not jobs("PENDING,RUNNING"))  # sbatch --wait may sleep half a minute longer
     said = "".join(path.read_text() for path in tmp_path.glob("array-*.log"))
-    assert "error" not in said, said
+    show = ["scontrol", "show", "job", number.strip()]
+    told = subprocess.run(show, check=True, capture_output=True, text=True).stdout
+    assert told.count("ExitCode=0:0") == 2, told + said
     assert is_whole(tmp_path / "s.mmf")
